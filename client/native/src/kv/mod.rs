@@ -1,0 +1,1 @@
+//! The KV tier: whole values by key, without a metadata server.

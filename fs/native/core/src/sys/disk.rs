@@ -1,0 +1,62 @@
+//! Files of a storage disk behind one trait, so that io_uring, positional I/O and a simulated disk
+//! that tears, drops, rots and delays are exchangeable.
+//!
+//! Invariants: a write is durable only after a `sync` that started after the write completed;
+//! buffers are 4096-aligned (`Buffer`) and are handed back when an operation ends.
+
+use crate::Result;
+use crate::buffer::Buffer;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A boxed future: disk engines are chosen at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Offsets and lengths of direct writes are multiples of this, and so are buffer addresses.
+pub const ALIGNMENT_BYTES: usize = 4096;
+
+/// One engine over one directory.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file below the directory; `create` makes it when it is absent (and syncs the directory).
+    fn open(&self, path: &Path, create: bool) -> Result<Arc<dyn DiskFile>>;
+    /// The directory.
+    fn root(&self) -> &Path;
+    /// Which engine this is, for status and logs: "io_uring", "positional", "simulated".
+    fn engine(&self) -> &'static str;
+    /// Bytes of the file system: (total, free for us).
+    fn space(&self) -> Result<(u64, u64)>;
+    /// Names directly below the directory.
+    fn list(&self) -> Result<Vec<PathBuf>>;
+    /// Removes a file below the directory; absent is fine.
+    fn remove(&self, path: &Path) -> Result<()>;
+}
+
+/// One open file. All methods may be called concurrently.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Reads into `buffer` from `offset`; returns it with the number of bytes read (short at the end).
+    fn read(&self, buffer: Buffer, offset: u64) -> BoxFuture<'_, (Result<usize>, Buffer)>;
+    /// Copies into `into` only what the page cache holds, without waiting; `None` if that is not all.
+    fn read_cached(&self, into: &mut [u8], offset: u64) -> Option<usize>;
+    /// Writes `range` of `buffer` at `offset`: all of it or an error. Offset and length are multiples
+    /// of `ALIGNMENT_BYTES`. The buffer is shared, so that it can be forwarded at the same time.
+    fn write(
+        &self,
+        buffer: crate::payload::Payload,
+        range: std::ops::Range<usize>,
+        offset: u64,
+    ) -> BoxFuture<'_, Result<()>>;
+    /// Makes all completed writes durable (fdatasync).
+    fn sync(&self) -> BoxFuture<'_, Result<()>>;
+    /// Grows or shrinks the file to `len` bytes.
+    fn set_len(&self, len: u64) -> Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> Result<u64>;
+    /// True when the file has no bytes.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Gives the space of a range back to the file system; reads of it give zeros.
+    fn punch(&self, offset: u64, len: u64) -> Result<()>;
+}

@@ -1,0 +1,3 @@
+//! Sockets, for the TCP transport only; everything else talks through `transport`.
+
+pub use tokio::net::{TcpListener, TcpStream};

@@ -1,0 +1,1 @@
+//! TCP: the transport that works everywhere.

@@ -1,0 +1,327 @@
+//! Messages of the storage service.
+//!
+//! Invariants: a batch's results are in the order of its I/Os, each with its own status; an update's
+//! payload has the checksum that the update names; version and write id travel together.
+
+use crate::error::WireError;
+use crate::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, NodeId, TargetId, WriteId};
+use crate::transport::malformed;
+use crate::{Error, Result};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Most I/Os of one batch.
+pub const BATCH_MAX_COUNT: usize = 1024;
+
+/// One read of a batch, 48 bytes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct ReadIo {
+    /// The chunk.
+    pub chunk: [u8; 16],
+    /// The chain.
+    pub chain: U32,
+    /// The version of the chain that the reader knows.
+    pub chain_version: U32,
+    /// First byte.
+    pub offset: U32,
+    /// Bytes wanted; the reply has fewer where the chunk ends.
+    pub len: U32,
+    /// The target that is meant.
+    pub target: U64,
+    /// `READ_FLAG_*`.
+    pub flags: U32,
+    /// Zero.
+    pub reserved: U32,
+}
+const _: () = assert!(size_of::<ReadIo>() == 48);
+
+/// Serve what is there although the read may be older than another reader saw. For resync and tools.
+pub const READ_FLAG_RELAXED: u32 = 1;
+
+/// The result of one read, 72 bytes. Its payload part is exactly `len` bytes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct ReadResult {
+    /// 0, or the code of an error.
+    pub status: U16,
+    /// Zero.
+    pub reserved: U16,
+    /// Bytes in the payload for this I/O.
+    pub len: U32,
+    /// CRC32C of these bytes.
+    pub checksum: U32,
+    /// Length of the whole chunk.
+    pub chunk_len: U32,
+    /// The committed version that was read.
+    pub version: U64,
+    /// The tag that the chunk was created with; zeros for files.
+    pub tag: [u8; 32],
+    /// Zero.
+    pub reserved_more: [u8; 16],
+}
+const _: () = assert!(size_of::<ReadResult>() == 72);
+
+/// Encodes a table of fixed structs.
+pub fn encode_table<T: IntoBytes + Immutable>(rows: &[T]) -> Bytes {
+    Bytes::copy_from_slice(rows.as_bytes())
+}
+
+/// Decodes a table of fixed structs of at most `BATCH_MAX_COUNT` rows.
+///
+/// # Errors
+/// `FrameInvalid` when the length is not a multiple of a row; `InvalidArgument` when it is too long.
+pub fn decode_table<T: FromBytes + Immutable + KnownLayout + Unaligned>(
+    bytes: &[u8],
+) -> Result<&[T]> {
+    let rows = <[T]>::ref_from_bytes(bytes).map_err(|error| malformed("table", error))?;
+    if rows.len() > BATCH_MAX_COUNT {
+        return Err(Error::invalid("batch too long")
+            .with("count", rows.len())
+            .with("max", BATCH_MAX_COUNT));
+    }
+    Ok(rows)
+}
+
+/// What an update does to its chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateKind {
+    /// Puts the payload at the offset; bytes between the old end and the offset become zeros.
+    Write,
+    /// As `Write` at offset 0, replacing the whole chunk.
+    Replace,
+    /// As `Replace`, but only if the chunk does not exist (`ChunkExists` otherwise).
+    Create,
+    /// Cuts or extends (with zeros) the chunk to `len` bytes. No payload.
+    Truncate,
+    /// Removes the chunk. No payload; fine when absent.
+    Remove,
+}
+
+/// An update, as a client sends it to the head (`Update`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateRequest {
+    /// Names the update for ever.
+    pub write_id: WriteId,
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The chain.
+    pub chain: ChainId,
+    /// The version of the chain that the sender knows.
+    pub chain_version: ChainVersion,
+    /// The target that is meant: the head for clients, the successor for replicas.
+    pub target: TargetId,
+    /// What is done.
+    pub kind: UpdateKind,
+    /// Where the payload goes.
+    pub offset: u32,
+    /// Bytes of the payload; for `Truncate` the new length.
+    pub len: u32,
+    /// CRC32C of the payload.
+    pub checksum: u32,
+    /// The longest the chunk may become, in bytes: its file's chunk size.
+    pub chunk_len_max: u32,
+    /// Kept with a chunk that this update creates: the digest of a KV key. Zeros for files.
+    #[serde(with = "serde_bytes")]
+    pub tag: [u8; 32],
+    /// Room for a capability (design, section 14); empty now.
+    #[serde(default, with = "serde_bytes")]
+    pub capability: Vec<u8>,
+}
+
+/// An update on its way down the chain (`Forward`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardRequest {
+    /// The update; chain version and target are those of this hop, at this try.
+    pub update: UpdateRequest,
+    /// The version that the head gave it.
+    pub version: ChunkVersion,
+    /// The whole chunk replaces whatever the receiver has: resync, or a write to a syncing successor.
+    pub full_chunk: bool,
+    /// Whether the chunk already is committed at the sender (resync) or pending.
+    pub committed: bool,
+    /// The newest write ids that the sender keeps with the chunk, so that they survive a resync.
+    #[serde(default)]
+    pub recent_writes: Vec<RecentWrite>,
+}
+
+/// A write id that a chunk remembers, with the version it made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentWrite {
+    /// The write.
+    pub write_id: WriteId,
+    /// What it made.
+    pub version: ChunkVersion,
+}
+
+/// The answer to `Update` and `Forward`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateReply {
+    /// The version that the update made.
+    pub version: ChunkVersion,
+    /// The chain version under which it was committed; a predecessor whose routing is older waits.
+    pub chain_version: ChainVersion,
+    /// CRC32C of the whole chunk; all replicas must agree.
+    pub checksum: u32,
+    /// Length of the whole chunk in bytes.
+    pub len: u32,
+}
+
+/// Names chunks on one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkQuery {
+    /// The chain.
+    pub chain: ChainId,
+    /// The version of the chain that the sender knows.
+    pub chain_version: ChainVersion,
+    /// The target that is meant.
+    pub target: TargetId,
+    /// The chunks.
+    pub chunks: Vec<ChunkId>,
+}
+
+/// `BatchStat`: chunks of several chains at one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchStatRequest {
+    /// By chain.
+    pub queries: Vec<ChunkQuery>,
+}
+
+/// What is committed of one chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkStat {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// The committed version; 0 when the chunk does not exist.
+    pub version: ChunkVersion,
+    /// Bytes.
+    pub len: u32,
+    /// CRC32C of the whole chunk.
+    pub checksum: u32,
+    /// The tag that it was created with.
+    #[serde(with = "serde_bytes")]
+    pub tag: [u8; 32],
+}
+
+/// The answer to `BatchStat`: per query its chunks in order, or the error of the query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchStatReply {
+    /// In the order of the queries.
+    pub results: Vec<Result<Vec<ChunkStat>, WireError>>,
+}
+
+/// `QueryCommitted`: what is committed of these chunks, asked of the tail.
+pub type QueryCommittedRequest = ChunkQuery;
+
+/// The answer to `QueryCommitted`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryCommittedReply {
+    /// In the order of the chunks; 0 where none is committed.
+    pub versions: Vec<ChunkVersion>,
+}
+
+/// `ListChunks`: existing chunks from `from` up to but not including `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListChunksRequest {
+    /// The chain.
+    pub chain: ChainId,
+    /// The version of the chain that the sender knows.
+    pub chain_version: ChainVersion,
+    /// The target that is meant.
+    pub target: TargetId,
+    /// First chunk.
+    pub from: ChunkId,
+    /// End.
+    pub to: ChunkId,
+    /// Most chunks of the answer.
+    pub limit: u32,
+    /// From the end backwards (the last chunk decides a file's length).
+    pub reverse: bool,
+}
+
+/// The answer to `ListChunks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListChunksReply {
+    /// In order.
+    pub chunks: Vec<ChunkStat>,
+    /// Whether the range may have more.
+    pub more: bool,
+}
+
+/// `ResyncBegin`, `ResyncDone`: from a predecessor to its syncing successor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncControl {
+    /// The chain.
+    pub chain: ChainId,
+    /// The version of the chain under which the resync runs; any change ends it.
+    pub chain_version: ChainVersion,
+    /// The successor.
+    pub target: TargetId,
+}
+
+/// `ResyncPage`: the successor's chunks after `after`, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncPageRequest {
+    /// As in `ResyncBegin`.
+    pub control: ResyncControl,
+    /// Where the last page ended; none for the first page.
+    pub after: Option<ChunkId>,
+    /// Most chunks of the answer.
+    pub limit: u32,
+}
+
+/// What a syncing successor has of one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncEntry {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Its newest version there, committed or pending.
+    pub version: ChunkVersion,
+    /// Whether that version is committed there.
+    pub committed: bool,
+    /// CRC32C of the whole chunk at that version.
+    pub checksum: u32,
+    /// The chain version under which that version was made.
+    pub chain_version: ChainVersion,
+    /// The chunk was removed at this version and is only remembered.
+    pub removed: bool,
+}
+
+/// The answer to `ResyncPage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncPageReply {
+    /// In order.
+    pub entries: Vec<ResyncEntry>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// Space of one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetSpace {
+    /// The target.
+    pub target: TargetId,
+    /// The node.
+    pub node: NodeId,
+    /// Bytes of the chunks of this target.
+    pub used_bytes: u64,
+    /// Chunks.
+    pub chunk_count: u64,
+    /// Bytes of its disk.
+    pub disk_total_bytes: u64,
+    /// Bytes that its disk still takes.
+    pub disk_free_bytes: u64,
+}
+
+/// The answer to `Space`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpaceReply {
+    /// All targets of the node.
+    pub targets: Vec<TargetSpace>,
+}

@@ -1,0 +1,1 @@
+"""Part of firepond; see README.md of this folder."""

@@ -1,0 +1,1 @@
+"""firepond: a distributed file system."""

@@ -1,0 +1,1 @@
+//! The storage service: a chunk store per disk, chains of replicas over it.
