@@ -1,0 +1,67 @@
+# The front door. `make` alone prints the targets; every target sets up what it needs by itself.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON := .venv/bin/python
+NATIVE := src/firepond/_native.abi3.so
+NATIVE_SOURCES := Cargo.toml Cargo.lock $(shell find fs/native meta/native storage/native client/native -name '*.rs' -o -name Cargo.toml)
+
+# One set of variables for every cargo call, so that nothing is built twice.
+export PYO3_BUILD_EXTENSION_MODULE := 1
+export PYO3_PYTHON := $(CURDIR)/$(PYTHON)
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: .venv/ready ## Install missing Debian packages (as root) and the Python environment
+
+.venv/ready: fs/tools/setup.sh fs/tools/constraints.txt pyproject.toml
+	@bash fs/tools/setup.sh
+
+$(NATIVE): .venv/ready $(NATIVE_SOURCES)
+	cargo build --release -p firepond-native
+	@cp $(CARGO_TARGET_DIR)/release/lib_native.so $@.new && mv $@.new $@
+
+.PHONY: build
+build: $(NATIVE) ## Build the native module (release) and put it in place
+
+.PHONY: demo
+demo: build ## Run the tour: a three-replica cluster, a checkpoint, a crash, a KV cache
+	@$(PYTHON) -m benchmarks.demo
+
+.PHONY: test
+test: build ## Run all tests: Rust, then Python, real clusters included
+	cargo test --workspace -- --quiet
+	$(PYTHON) -m pytest
+
+.PHONY: check
+check: build ## Run formatters, linters, type checkers and the tidy test
+	$(PYTHON) fs/tools/errors_generate.py --check
+	ruff format --check .
+	ruff check .
+	mypy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(PYTHON) -m pytest -q tests/test_tidy.py
+
+.PHONY: format
+format: .venv/ready ## Format all code
+	ruff format .
+	ruff check --fix --select I .
+	cargo fmt --all
+
+.PHONY: bench
+bench: build ## Measure against the machine's own limits; BENCH="--quick" for a short run
+	@$(PYTHON) -m benchmarks.run $(BENCH)
+
+.PHONY: crash-soak
+crash-soak: build ## Kill processes under load for MINUTES (default 30)
+	FIREPOND_SOAK_MINUTES=$(or $(MINUTES),30) $(PYTHON) -m pytest -q tests/cluster/test_crash_soak.py --timeout 100000
+
+.PHONY: clean
+clean: ## Remove everything that was built; clusters and their data stay
+	rm -rf target build dist .venv .mypy_cache .ruff_cache .pytest_cache $(NATIVE)
