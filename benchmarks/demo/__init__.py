@@ -1,0 +1,1 @@
+"""The tour that `make demo` runs: the main job on real input, on a real cluster."""
