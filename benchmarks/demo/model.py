@@ -49,7 +49,9 @@ def make_checkpoint(seed: int = 1) -> Tensors:
     """The tensors; 16-bit patterns stand for bfloat16, which NumPy lacks."""
     generator = np.random.default_rng(seed)
     return {
-        name: np.frombuffer(generator.bytes(2 * int(np.prod(shape))), dtype=np.uint16).reshape(shape)
+        name: np.frombuffer(generator.bytes(2 * int(np.prod(shape))), dtype=np.uint16).reshape(
+            shape
+        )
         for name, shape in checkpoint_shapes().items()
     }
 
