@@ -1,1 +1,3 @@
 //! The storage service: a chunk store per disk, chains of replicas over it.
+
+pub mod store;

@@ -1,0 +1,176 @@
+//! What goes into the chunk store and what comes out of it.
+//!
+//! Invariants: a chunk has at most one pending version, and `committed < pending`; a version that
+//! removes the chunk has length 0 and checksum 0.
+
+use firepond_core::Error;
+use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId, WriteId};
+use firepond_core::payload::Payload;
+use firepond_core::routing::Durability;
+use firepond_core::wire::storage::{RecentWrite, UpdateKind};
+use std::time::Duration;
+
+/// Most write ids that a chunk remembers.
+pub const RECENT_WRITES_MAX_COUNT: usize = 8;
+
+/// Settings of one store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Most bytes of chunk records that are kept in memory.
+    pub cache_bytes: usize,
+    /// Bytes of the file system that data never takes: the log and the index live from them.
+    pub reserve_bytes: u64,
+    /// How long a removed chunk is remembered, so that late retries and resyncs find it.
+    pub tombstone_age: Duration,
+    /// At most this long after it became visible a lazily written record is durable.
+    pub lazy_interval: Duration,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            cache_bytes: 64 << 20,
+            reserve_bytes: 256 << 20,
+            tombstone_age: Duration::from_secs(3600),
+            lazy_interval: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A target of this disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetRecord {
+    /// Its id.
+    pub target: TargetId,
+    /// The chain that it belongs to.
+    pub chain: ChainId,
+    /// Random, made at creation: a new disk under an old id is told apart.
+    pub generation: u64,
+    /// Whether it ever was complete and served.
+    pub served: bool,
+}
+
+/// What the store knows of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkState {
+    /// What readers see; `removed` for a tombstone.
+    pub committed: Option<VersionState>,
+    /// What waits for its commit.
+    pub pending: Option<VersionState>,
+    /// The newest committed writes, oldest first.
+    pub recent_writes: Vec<RecentWrite>,
+    /// Given when the chunk was created; of the pending version if nothing is committed.
+    pub tag: [u8; 32],
+    /// Wall-clock time of the last change.
+    pub updated_ns: u64,
+}
+
+/// One version of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionState {
+    /// Counts committed updates.
+    pub version: ChunkVersion,
+    /// The chain version under which it was made or committed.
+    pub chain_version: ChainVersion,
+    /// The update that made it.
+    pub write_id: WriteId,
+    /// Bytes.
+    pub len: u32,
+    /// CRC32C of all bytes.
+    pub checksum: u32,
+    /// The chunk does not exist in this version.
+    pub removed: bool,
+}
+
+/// One update of a chunk.
+#[derive(Clone, Debug)]
+pub struct ChunkWrite {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// What is done.
+    pub kind: UpdateKind,
+    /// Where the payload goes.
+    pub offset: u32,
+    /// Bytes of the payload; for `Truncate` the new length.
+    pub len: u32,
+    /// The longest the chunk may become.
+    pub chunk_len_max: u32,
+    /// The bytes; they may still be arriving.
+    pub payload: Payload,
+    /// CRC32C of the payload.
+    pub checksum: u32,
+    /// The version that it makes.
+    pub version: ChunkVersion,
+    /// The chain version under which it is made.
+    pub chain_version: ChainVersion,
+    /// Names the update for ever.
+    pub write_id: WriteId,
+    /// Kept if the update creates the chunk.
+    pub tag: [u8; 32],
+    /// Replaces whatever is there, at any version; the payload is the whole chunk.
+    pub full_chunk: bool,
+    /// Stores it as committed at once: the tail, resync, repair.
+    pub commit: bool,
+    /// With `full_chunk`: the write ids that the sender remembers of the chunk.
+    pub recent_writes: Vec<RecentWrite>,
+    /// Whether the answer waits for stable storage.
+    pub durability: Durability,
+}
+
+/// Which version a read is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadVersion {
+    /// The committed one.
+    Committed,
+    /// This one, committed or pending.
+    Exactly(ChunkVersion),
+    /// The pending one, or else the committed one.
+    Newest,
+}
+
+/// Bytes of a chunk, all of them verified.
+#[derive(Clone, Debug)]
+pub struct ReadImage {
+    /// The bytes; fewer than asked for where the chunk ends.
+    pub payload: Payload,
+    /// CRC32C of these bytes.
+    pub checksum: u32,
+    /// The version that they are of.
+    pub version: ChunkVersion,
+    /// Bytes of the whole chunk.
+    pub chunk_len: u32,
+    /// The chunk's tag.
+    pub tag: [u8; 32],
+}
+
+/// Space that a target takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetUsage {
+    /// Bytes on disk, in whole pages.
+    pub used_bytes: u64,
+    /// Chunks that exist, committed or pending; tombstones are not counted.
+    pub chunk_count: u64,
+}
+
+/// The store at a glance.
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    /// The engine of the disk.
+    pub engine: &'static str,
+    /// Bytes of the file system.
+    pub total_bytes: u64,
+    /// Bytes that the store can still take.
+    pub free_bytes: u64,
+    /// Bytes of chunks on disk, in whole pages.
+    pub used_bytes: u64,
+    /// Chunks that exist.
+    pub chunk_count: u64,
+    /// Bytes of chunk records in memory; at most `cache_bytes`.
+    pub cached_bytes: usize,
+    /// Groups that were committed since the store was opened.
+    pub group_count: u64,
+    /// Updates in these groups.
+    pub update_count: u64,
+    /// Why the disk serves nothing any more.
+    pub failed: Option<Error>,
+}
