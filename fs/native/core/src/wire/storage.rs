@@ -309,6 +309,9 @@ pub struct TargetSpace {
     pub target: TargetId,
     /// The node.
     pub node: NodeId,
+    /// Which of the node's disks; targets that share a disk share its space.
+    #[serde(default)]
+    pub disk: u32,
     /// Bytes of the chunks of this target.
     pub used_bytes: u64,
     /// Chunks.
