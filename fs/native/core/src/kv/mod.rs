@@ -5,6 +5,20 @@
 //! Invariants: transactions are serialisable; a snapshot read adds no conflict; a read sees the
 //! transaction's own writes; what a commit acknowledged survives a crash, and no transaction ever
 //! reads what is not durable yet. Keys ≤ 4 KiB, values ≤ 100 KiB, a transaction ≤ 8 MiB.
+//! Parts: `transaction` (shared by the engines) = `overlay` (own writes over a snapshot) + what was
+//! read; `conflict` judges it at commit; `memory` and `embedded` are the engines, `any` chooses.
+
+pub mod any;
+pub mod conflict;
+pub mod embedded;
+pub mod memory;
+pub mod overlay;
+pub mod transaction;
+
+pub use any::{AnyStore, AnyTransaction};
+pub use embedded::EmbeddedStore;
+pub use memory::MemoryStore;
+pub use transaction::{KEY_MAX_BYTES, TRANSACTION_MAX_BYTES, VALUE_MAX_BYTES};
 
 use crate::Result;
 use bytes::Bytes;
@@ -63,7 +77,8 @@ pub trait KvTransaction: Send {
     fn add_write_conflict_key(&mut self, key: &[u8]);
     /// Sets a key.
     fn set(&mut self, key: &[u8], value: &[u8]);
-    /// Sets the key `prefix` + the commit's version as 8 big-endian bytes + `suffix`.
+    /// Sets the key `prefix` + the commit's version as 8 big-endian bytes + `suffix`. This transaction
+    /// does not see it, and it is applied after all its other writes.
     fn set_versionstamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8]);
     /// Removes a key.
     fn clear(&mut self, key: &[u8]);
@@ -72,7 +87,8 @@ pub trait KvTransaction: Send {
     /// Ends the transaction.
     ///
     /// # Errors
-    /// `TransactionTooLarge`, `IoFailed`, `DiskFull`; after an error nothing was committed.
+    /// `TransactionTooLarge`, `InvalidArgument` (an empty key), `DiskFull`: nothing was committed.
+    /// `IoFailed`: the store refuses commits from then on; opening it again tells what is durable.
     fn commit(self) -> impl Future<Output = Result<CommitOutcome>> + Send;
 }
 
