@@ -32,6 +32,8 @@ struct Inner {
 enum Memory {
     Bytes(Bytes),
     Pooled(UnsafeCell<Buffer>),
+    /// A part of another payload that was complete when the part was taken.
+    Part { whole: Payload, start: usize },
 }
 
 // SAFETY: the cell is written only by the one `PayloadWriter`, only at or above `filled`; readers look
@@ -81,6 +83,28 @@ impl Payload {
         (payload, writer)
     }
 
+    /// A part of this payload, which must be complete; the memory is shared.
+    pub fn part(&self, range: std::ops::Range<usize>) -> Payload {
+        assert!(self.is_complete(), "parts are taken of complete payloads");
+        assert!(range.start <= range.end && range.end <= self.0.len, "a part lies within its whole");
+        Payload(Arc::new(Inner {
+            len: range.len(),
+            filled: AtomicUsize::new(range.len()),
+            memory: Memory::Part { whole: self.clone(), start: range.start },
+            changed: Notify::new(),
+        }))
+    }
+
+    /// True when all bytes are there.
+    pub fn is_complete(&self) -> bool {
+        self.0.filled.load(Ordering::Acquire) == self.0.len
+    }
+
+    /// True when the sender gave up before the last byte.
+    pub fn is_aborted(&self) -> bool {
+        self.0.filled.load(Ordering::Acquire) & ABORTED != 0
+    }
+
     /// Bytes in all, arrived or not.
     pub fn len(&self) -> usize {
         self.0.len
@@ -101,6 +125,7 @@ impl Payload {
                 // bytes at or above `filled` may still be written, and the slice ends there.
                 unsafe { std::slice::from_raw_parts((*cell.get()).as_ptr(), filled) }
             }
+            Memory::Part { whole, start } => &whole.filled()[*start..*start + filled],
         }
     }
 
@@ -202,6 +227,8 @@ mod tests {
         writer.unfilled().copy_from_slice(b"defgh");
         writer.advance(5);
         assert_eq!(task.await.expect("task").expect("all"), b"abcdefgh");
+        assert_eq!(payload.part(2..5).filled(), b"cde");
+        assert!(payload.is_complete() && payload.part(8..8).is_empty());
     }
 
     /// Goal: nobody waits for bytes that never come. Oracle: the error.

@@ -7,6 +7,9 @@
 //! has returned nothing is written into its sink; memory per connection is bounded by credits.
 //! Framing and limits: docs/wire.md.
 
+mod bulk;
+mod frame;
+pub mod memory;
 pub mod tcp;
 
 use crate::buffer::BufferPool;
@@ -96,6 +99,21 @@ impl SinkSlice {
         SinkSlice { address, len, _owner: owner }
     }
 
+    /// The same memory once more, for one try of a call.
+    ///
+    /// # Safety
+    /// This slice must not be touched while the lent one lives.
+    pub(crate) unsafe fn lend(&self) -> SinkSlice {
+        SinkSlice { address: self.address, len: self.len, _owner: Arc::clone(&self._owner) }
+    }
+
+    /// The first `len` bytes, or all if there are fewer.
+    #[must_use]
+    pub fn shorten(mut self, len: usize) -> SinkSlice {
+        self.len = self.len.min(len);
+        self
+    }
+
     /// Bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -168,7 +186,7 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Box<dyn Listener>>>;
     /// Where receive buffers come from; for RDMA it is registered memory.
     fn buffers(&self) -> &BufferPool;
-    /// "tcp", "shm", "rdma" or "simulated".
+    /// "tcp", "memory", "shm" or "rdma".
     fn name(&self) -> &'static str;
 }
 

@@ -1,1 +1,0 @@
-//! Calls to peers by node or chain, with retries that respect deadlines and routing.

@@ -1,0 +1,177 @@
+//! Queries of chains: lists, stats and space.
+//!
+//! Why the tail is asked first: it commits first, so nothing that anybody saw is missing there.
+
+use super::chain_client::ChainClient;
+use super::join::join_all;
+use super::retry::{Tries, while_useful};
+use super::update::too_late;
+use crate::ids::{ChainId, ChunkId, NodeId, TargetId};
+use crate::routing::Routing;
+use crate::sys::clock::{Instant, now};
+use crate::sys::disk::BoxFuture;
+use crate::transport::Request;
+use crate::wire::storage::{
+    BatchStatReply, BatchStatRequest, ChunkQuery, ChunkStat, ListChunksReply, ListChunksRequest,
+    SpaceReply, TargetSpace,
+};
+use crate::wire::{MessageKind, decode, encode};
+use crate::{Error, ErrorKind, Result, Retry};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// How long the first try may take before another replica is asked.
+const TRY_MS: u64 = 1000;
+
+impl ChainClient {
+    /// The chunks of a key range, in order; backwards with `reverse`.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded`, or what the replicas answered for good.
+    pub async fn list_chunks(
+        &self,
+        chain: ChainId,
+        from: ChunkId,
+        to: ChunkId,
+        limit: u32,
+        reverse: bool,
+        deadline: Instant,
+    ) -> Result<ListChunksReply> {
+        let message = |routing: &Routing, target: TargetId| -> Result<Bytes> {
+            let chain_version = routing.chain(chain)?.version;
+            let request =
+                ListChunksRequest { chain, chain_version, target, from, to, limit, reverse };
+            Ok(encode(&request))
+        };
+        self.query(chain, MessageKind::ListChunks, message, decode, deadline).await
+    }
+
+    /// What is committed of some chunks, in their order; version 0 where a chunk does not exist.
+    pub async fn batch_stat(
+        &self,
+        chunks: &[(ChainId, ChunkId)],
+        deadline: Instant,
+    ) -> Vec<Result<ChunkStat>> {
+        let mut by_chain: BTreeMap<ChainId, Vec<usize>> = BTreeMap::new();
+        for (index, (chain, _)) in chunks.iter().enumerate() {
+            by_chain.entry(*chain).or_default().push(index);
+        }
+        let runs = by_chain.iter().map(|(chain, indexes)| -> BoxFuture<'_, _> {
+            let ids = indexes.iter().map(|index| chunks[*index].1).collect();
+            Box::pin(self.stat_chain(*chain, ids, deadline))
+        });
+        let replies = join_all(runs.collect()).await;
+        let mut stats: Vec<Option<Result<ChunkStat>>> = chunks.iter().map(|_| None).collect();
+        for (indexes, reply) in by_chain.values().zip(replies) {
+            for (position, index) in indexes.iter().enumerate() {
+                stats[*index] = Some(match &reply {
+                    Ok(found) => Ok(found[position].clone()),
+                    Err(error) => Err(error.clone()),
+                });
+            }
+        }
+        let missing = || Err(Error::internal("a stat was lost"));
+        stats.into_iter().map(|stat| stat.unwrap_or_else(missing)).collect()
+    }
+
+    async fn stat_chain(
+        &self,
+        chain: ChainId,
+        ids: Vec<ChunkId>,
+        deadline: Instant,
+    ) -> Result<Vec<ChunkStat>> {
+        let message = |routing: &Routing, target: TargetId| -> Result<Bytes> {
+            let chain_version = routing.chain(chain)?.version;
+            let query = ChunkQuery { chain, chain_version, target, chunks: ids.clone() };
+            Ok(encode(&BatchStatRequest { queries: vec![query] }))
+        };
+        let answer = |body: &[u8]| -> Result<Vec<ChunkStat>> {
+            let reply: BatchStatReply = decode(body)?;
+            let first = reply.results.into_iter().next();
+            match first {
+                Some(Ok(stats)) if stats.len() == ids.len() => Ok(stats),
+                Some(Err(wire)) => Err(Error::from_wire(wire)),
+                _ => Err(Error::new(ErrorKind::FrameInvalid, "a stat reply has the wrong length")),
+            }
+        };
+        self.query(chain, MessageKind::BatchStat, message, answer, deadline).await
+    }
+
+    /// Space of all targets of all living storage nodes that answer.
+    ///
+    /// # Errors
+    /// The error of a node when none answers; `ClusterNotReady` when there is none.
+    pub async fn space(&self, deadline: Instant) -> Result<Vec<TargetSpace>> {
+        let routing = self.peers.routing().current();
+        let stores = routing
+            .nodes
+            .iter()
+            .filter(|node| node.alive && node.roles.iter().any(|role| role == "storage"));
+        let runs = stores.map(|node| -> BoxFuture<'_, Result<SpaceReply>> {
+            let id = node.id;
+            Box::pin(async move {
+                let limit = Tries::new(deadline).try_deadline(TRY_MS);
+                let request = Request::new(MessageKind::Space, Bytes::new(), limit);
+                decode(&self.peers.call_node(id, request).await?.body)
+            })
+        });
+        let replies = join_all(runs.collect()).await;
+        let mut last = Error::new(ErrorKind::ClusterNotReady, "no storage node is alive");
+        let mut targets = None;
+        for reply in replies {
+            match reply {
+                Ok(reply) => targets.get_or_insert_with(Vec::new).extend(reply.targets),
+                Err(error) => last = error,
+            }
+        }
+        targets.ok_or(last)
+    }
+
+    /// Asks the replicas of a chain, the tail first, until one answers.
+    async fn query<T>(
+        &self,
+        chain: ChainId,
+        kind: MessageKind,
+        message: impl Fn(&Routing, TargetId) -> Result<Bytes> + Sync,
+        answer: impl Fn(&[u8]) -> Result<T> + Sync,
+        deadline: Instant,
+    ) -> Result<T> {
+        let routing = self.peers.routing();
+        let mut tries = Tries::new(deadline);
+        let mut failed: Vec<TargetId> = Vec::new();
+        let mut last: Option<Error> = None;
+        loop {
+            if now() >= deadline {
+                return Err(too_late(last.as_ref()).with("chain", chain));
+            }
+            tries.begin();
+            let current = routing.current();
+            let info = current.chain(chain);
+            let untried = info.as_ref().ok().and_then(|info| {
+                info.serving().rev().find(|one| !failed.contains(&one.target)).copied()
+            });
+            let Some(replica) = untried else {
+                let nobody = || Error::new(ErrorKind::TargetNotServing, "nobody serves the chain");
+                let error = last.clone().unwrap_or_else(nobody).with("chain", chain);
+                tries.pause(routing, current.version, error).await?;
+                failed.clear();
+                continue;
+            };
+            let limit = tries.try_deadline(TRY_MS);
+            let request = Request::new(kind, message(&current, replica.target)?, limit);
+            let result =
+                self.query_node(replica.node, request).await.and_then(|body| answer(&body));
+            match result.map_err(|error| tries.judge(error)) {
+                Ok(reply) => return Ok(reply),
+                Err(error) if error.retry() == Retry::Never => return Err(error),
+                Err(error) => last = Some(error),
+            }
+            failed.push(replica.target);
+        }
+    }
+
+    async fn query_node(&self, node: NodeId, request: Request) -> Result<Bytes> {
+        let call = self.peers.call_node(node, request);
+        Ok(while_useful(self.peers.routing(), node, |_| true, call).await?.body)
+    }
+}

@@ -1,0 +1,116 @@
+//! Exactly-once updates: one write id over all tries, sent to whoever is the head now.
+
+use super::chain_client::{ChainClient, ChunkUpdate};
+use super::retry::{Tries, out_of_time, while_useful};
+use crate::ids::{ChainId, NodeId, RoutingVersion, TargetId, WriteId};
+use crate::sys::clock::{Instant, now};
+use crate::transport::Request;
+use crate::wire::storage::{UpdateReply, UpdateRequest};
+use crate::wire::{MessageKind, decode, encode};
+use crate::{Error, ErrorKind, Result};
+
+/// How long the first try of an update may take before the head counts as silent.
+const TRY_MS: u64 = 4000;
+
+/// The head that one try goes to.
+struct Head {
+    target: TargetId,
+    node: NodeId,
+}
+
+impl ChainClient {
+    /// Applies an update exactly once; done means durable on every serving replica.
+    ///
+    /// # Errors
+    /// What the chain answered for good, or `DeadlineExceeded`: then the outcome is not known.
+    pub async fn update(
+        &self,
+        chain: ChainId,
+        update: ChunkUpdate,
+        deadline: Instant,
+    ) -> Result<UpdateReply> {
+        let channel = self.channels.acquire();
+        let write_id = channel.write_id();
+        let mut tries = Tries::new(deadline);
+        loop {
+            if now() >= deadline {
+                let late = Error::new(ErrorKind::DeadlineExceeded, "the update began too late");
+                return Err(late.with("chain", chain));
+            }
+            tries.begin();
+            let seen = self.peers.routing().current().version;
+            let result = self.update_once(chain, &update, write_id, &tries).await;
+            let error = match result.map_err(|error| tries.judge(error)) {
+                Ok(reply) => {
+                    channel.settle();
+                    return Ok(reply);
+                }
+                Err(error) => error,
+            };
+            // The one try was answered, so nothing of it is left on the way.
+            let settled = tries.count == 1 && refused(error.kind());
+            if let Err(error) = tries.pause(self.peers.routing(), seen, error).await {
+                if settled {
+                    channel.settle();
+                }
+                return Err(error.with("chain", chain).with("chunk", update.chunk));
+            }
+        }
+    }
+
+    async fn update_once(
+        &self,
+        chain: ChainId,
+        update: &ChunkUpdate,
+        write_id: WriteId,
+        tries: &Tries,
+    ) -> Result<UpdateReply> {
+        let routing = self.peers.routing();
+        let current = routing.current();
+        let info = current.chain(chain)?;
+        let head = info.head().map(|head| Head { target: head.target, node: head.node });
+        let Some(head) = head else { return Err(no_head(chain, current.version)) };
+        let message = UpdateRequest {
+            write_id,
+            chunk: update.chunk,
+            chain,
+            chain_version: info.version,
+            target: head.target,
+            kind: update.kind,
+            offset: update.offset,
+            len: update.len,
+            checksum: update.checksum,
+            chunk_len_max: update.chunk_len_max,
+            tag: update.tag,
+            capability: Vec::new(),
+        };
+        let try_deadline = tries.try_deadline(TRY_MS);
+        let mut request = Request::new(MessageKind::Update, encode(&message), try_deadline);
+        request.payload = update.payload.clone();
+        let call = self.peers.call_node(head.node, request);
+        let is_head = |routing: &crate::routing::Routing| {
+            let now_head = routing.chain(chain).ok().and_then(|info| info.head());
+            now_head.is_some_and(|now_head| now_head.target == head.target)
+        };
+        decode(&while_useful(routing, head.node, is_head, call).await?.body)
+    }
+}
+
+/// Answers that a chain gives without having begun the update.
+fn refused(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ChunkExists | ErrorKind::DiskFull | ErrorKind::InvalidArgument)
+}
+
+fn no_head(chain: ChainId, version: RoutingVersion) -> Error {
+    Error::new(ErrorKind::TargetNotServing, "the chain has no serving head")
+        .with("chain", chain)
+        .with("routing", version)
+}
+
+/// The error of an operation that found no time for any try.
+pub(super) fn too_late(last: Option<&Error>) -> Error {
+    match last {
+        Some(error) => out_of_time(error),
+        None => Error::new(ErrorKind::DeadlineExceeded, "the operation began too late"),
+    }
+}

@@ -1,1 +1,0 @@
-//! TCP: the transport that works everywhere.
