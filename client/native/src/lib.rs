@@ -3,3 +3,4 @@
 pub mod file_system;
 pub mod fuse;
 pub mod kv;
+pub mod verify;
