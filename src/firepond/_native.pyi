@@ -1,0 +1,55 @@
+"""Types of the native module. Each section belongs to one file of fs/native/py/src."""
+
+from types import TracebackType
+from typing import Self, final
+
+__version__: str
+
+# --- kv.rs: transactional stores ---
+
+@final
+class KvStore:
+    """An ordered transactional store, in memory or in a directory."""
+
+    @staticmethod
+    def open(path: str | None, engine: str) -> KvStore:
+        """Opens the store of a directory ("embedded") or an empty one ("memory", no path)."""
+
+    def begin(self) -> KvTransaction:
+        """Begins a transaction that reads one consistent, durable state."""
+
+    def close(self) -> None:
+        """Refuses further transactions and waits for the commits that were accepted."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+@final
+class KvTransaction:
+    """One transaction. It ends with `commit`, or is forgotten."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key; adds the key to the read conflicts."""
+
+    def range(
+        self, start: bytes, end: bytes, limit: int = 1000, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Pairs from start up to but not including end; adds what was looked at to the conflicts."""
+
+    def set(self, key: bytes, value: bytes) -> None:
+        """Sets a key."""
+
+    def clear(self, key: bytes) -> None:
+        """Removes a key."""
+
+    def clear_range(self, start: bytes, end: bytes) -> None:
+        """Removes all keys from start up to but not including end."""
+
+    def commit(self) -> int:
+        """Commits durably; returns the version. Raises TransactionConflict or
+        TransactionMaybeCommitted."""
