@@ -113,7 +113,8 @@ async fn merged_page(
     for (position, page) in pages.into_iter().enumerate() {
         for stat in page.chunks {
             if end.is_none_or(|end| stat.chunk <= end) {
-                chunks.entry(stat.chunk).or_insert_with(absent)[position].1 = Some(stat);
+                let row = chunks.entry(stat.chunk).or_insert_with(&absent);
+                row[position].1 = Some(stat);
             }
         }
     }
