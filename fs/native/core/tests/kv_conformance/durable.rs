@@ -3,7 +3,7 @@
 use crate::support::{committed, embedded, get, put};
 use firepond_core::ErrorKind;
 use firepond_core::kv::{EmbeddedStore, KvStore, KvTransaction};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -96,7 +96,7 @@ async fn commit_until_killed() {
             for number in 0..1_000_000 {
                 let name = format!("{life}-{task}-{number}");
                 put(&store, &[(&format!("key/{name}"), &name)]).await;
-                println!("acknowledged {name}");
+                writeln!(std::io::stdout(), "acknowledged {name}").expect("the parent reads");
             }
         }));
     }
