@@ -1,0 +1,248 @@
+//! What this process knows of one file, shared by all its open files.
+//!
+//! Why shared: a reader sees what another handle of this process has written and not yet sent, and a
+//! truncation through one handle counts for all.
+//! Invariants: `attributes` never goes back in time; the visible size is the larger of what the
+//! service said and what was written here and not yet settled; an error of a write is reported once
+//! to every handle that was open (as Linux does).
+//! Locks: `changes` (async) before `local`; `local` is never held across an await.
+
+use super::dirty::{Dirty, Overlay};
+use firepond_core::ids::InodeId;
+use firepond_core::layout::FileLayout;
+use firepond_core::sys::clock::{self, Instant};
+use firepond_core::wire::meta::{Attributes, LengthHint};
+use firepond_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use std::time::Duration;
+use tokio::sync::{Notify, RwLock};
+
+/// One file.
+pub(super) struct InodeState {
+    /// Which.
+    pub(super) inode: InodeId,
+    /// Where its chunks are.
+    pub(super) layout: FileLayout,
+    /// Writers share it, a truncation has it alone.
+    pub(super) changes: RwLock<()>,
+    /// Something sealed has ended.
+    pub(super) progress: Notify,
+    /// The rest.
+    pub(super) local: Mutex<Local>,
+}
+
+/// What is known and dirty.
+pub(super) struct Local {
+    attributes: Attributes,
+    attributes_at: Instant,
+    /// One past the last byte written here and not settled.
+    unsettled_end: u64,
+    /// The same, of what was acknowledged.
+    acknowledged_end: u64,
+    /// When the last unsettled write was, in nanoseconds since 1970; 0: none.
+    modified_ns: u64,
+    /// Counts writes, so that a settlement knows whether it covers the last one.
+    write_count: u64,
+    /// Counts whatever makes read-ahead stale.
+    generation: u64,
+    /// Where the last write ended: sequential writers get whole buffers.
+    last_write_end: u64,
+    error_count: u64,
+    last_error: Option<Error>,
+    /// Not yet acknowledged.
+    pub(super) dirty: Dirty,
+}
+
+/// What a read works with: the bytes to read, and the dirty ones that lie over them.
+pub(super) struct ReadView {
+    /// Bytes to the end of the file or of the request, whichever is first.
+    pub(super) len: usize,
+    /// Dirty bytes.
+    pub(super) overlay: Vec<Overlay>,
+}
+
+impl InodeState {
+    pub(super) fn new(attributes: Attributes, layout: FileLayout) -> InodeState {
+        InodeState {
+            inode: attributes.inode,
+            layout,
+            changes: RwLock::new(()),
+            progress: Notify::new(),
+            local: Mutex::new(Local {
+                attributes,
+                attributes_at: clock::now(),
+                unsettled_end: 0,
+                acknowledged_end: 0,
+                modified_ns: 0,
+                write_count: 0,
+                generation: 0,
+                last_write_end: 0,
+                error_count: 0,
+                last_error: None,
+                dirty: Dirty::new(layout.chunk_size_bytes),
+            }),
+        }
+    }
+
+    /// Waits until `ready` says so, looking again whenever a send has ended.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when nothing at all has ended for `patience`.
+    pub(super) async fn wait_progress(
+        &self,
+        patience: Duration,
+        mut ready: impl FnMut(&mut Local) -> bool,
+    ) -> Result<()> {
+        loop {
+            let changed = self.progress.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if ready(&mut self.local.lock()) {
+                return Ok(());
+            }
+            if clock::timeout_at(clock::now() + patience, changed).await.is_none() {
+                return Err(Error::new(
+                    ErrorKind::DeadlineExceeded,
+                    "no write was acknowledged in time",
+                )
+                .with("inode", self.inode));
+            }
+        }
+    }
+}
+
+impl Local {
+    /// Takes what the service said, unless something newer is known.
+    pub(super) fn learn(&mut self, attributes: &Attributes) {
+        let known = &self.attributes;
+        if attributes.truncate_version < known.truncate_version {
+            return;
+        }
+        let same_cut = attributes.truncate_version == known.truncate_version;
+        if attributes.size_bytes != known.size_bytes
+            || attributes.modified_ns != known.modified_ns
+            || !same_cut
+        {
+            self.generation += 1;
+        }
+        // Under one truncate version a file only grows.
+        let size_bytes = match same_cut {
+            true => attributes.size_bytes.max(known.size_bytes),
+            false => attributes.size_bytes,
+        };
+        if !same_cut || attributes.changed_ns >= known.changed_ns {
+            self.attributes = attributes.clone();
+        }
+        self.attributes.size_bytes = size_bytes;
+        self.attributes_at = clock::now();
+    }
+
+    /// The attributes with what was written here and is not settled.
+    pub(super) fn visible(&self) -> Attributes {
+        let mut attributes = self.attributes.clone();
+        attributes.size_bytes = self.size();
+        attributes.modified_ns = attributes.modified_ns.max(self.modified_ns);
+        attributes.changed_ns = attributes.changed_ns.max(self.modified_ns);
+        attributes
+    }
+
+    /// The visible size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.attributes.size_bytes.max(self.unsettled_end)
+    }
+
+    /// How long ago the service was asked.
+    pub(super) fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.attributes_at)
+    }
+
+    /// Whatever makes read-ahead stale changes this number.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Notes a write that has been taken in, up to `end`.
+    pub(super) fn wrote(&mut self, end: u64) {
+        self.unsettled_end = self.unsettled_end.max(end);
+        self.modified_ns = clock::unix_time_ns();
+        self.write_count += 1;
+        self.generation += 1;
+        self.last_write_end = end;
+    }
+
+    /// Whether a write at `offset` goes on where the last one ended.
+    pub(super) fn continues_at(&self, offset: u64) -> bool {
+        offset != 0 && self.last_write_end == offset
+    }
+
+    /// Notes an acknowledged extent.
+    pub(super) fn acknowledged(&mut self, end: u64) {
+        self.acknowledged_end = self.acknowledged_end.max(end);
+    }
+
+    /// Notes a write that has failed for good.
+    pub(super) fn failed(&mut self, error: Error) {
+        self.error_count += 1;
+        self.last_error = Some(error);
+    }
+
+    /// How many errors there were.
+    pub(super) fn error_count(&self) -> u64 {
+        self.error_count
+    }
+
+    /// The newest error if there were more than `seen`.
+    pub(super) fn error_since(&self, seen: u64) -> Option<Error> {
+        if self.error_count > seen { self.last_error.clone() } else { None }
+    }
+
+    /// What the service is told at a settlement, and the number to give to `settled`.
+    pub(super) fn hint(&self) -> (Option<LengthHint>, u64) {
+        let hint = LengthHint {
+            size_bytes: self.acknowledged_end,
+            truncate_version: self.attributes.truncate_version,
+            modified_ns: self.modified_ns,
+        };
+        (Some(hint), self.write_count)
+    }
+
+    /// Whether the service does not know of some write yet.
+    pub(super) fn unsettled(&self) -> bool {
+        self.unsettled_end > 0
+    }
+
+    /// The service has settled what was written up to `write_count`.
+    pub(super) fn settled(&mut self, attributes: &Attributes, write_count: u64) {
+        let generation = self.generation;
+        self.learn(attributes);
+        if self.write_count == write_count && self.dirty.is_empty() {
+            self.unsettled_end = 0;
+            self.acknowledged_end = 0;
+            self.modified_ns = 0;
+            // These are our own writes: what was read ahead since the last of them is still true.
+            self.generation = generation;
+        }
+    }
+
+    /// The file was cut or extended by the service at this client's request.
+    pub(super) fn resized(&mut self, attributes: &Attributes) {
+        self.unsettled_end = 0;
+        self.acknowledged_end = 0;
+        self.modified_ns = 0;
+        self.generation += 1;
+        self.last_write_end = 0;
+        self.learn(attributes);
+    }
+
+    /// The times were set: earlier writes do not change them any more.
+    pub(super) fn times_set(&mut self) {
+        self.modified_ns = 0;
+    }
+
+    /// What a read of a range sees.
+    pub(super) fn view(&self, offset: u64, len: usize) -> ReadView {
+        let rest = self.size().saturating_sub(offset);
+        let len = len.min(usize::try_from(rest).unwrap_or(usize::MAX));
+        ReadView { len, overlay: self.dirty.overlay(offset, len) }
+    }
+}
