@@ -2,10 +2,20 @@
 //! that tears, drops, rots and delays are exchangeable.
 //!
 //! Invariants: a write is durable only after a `sync` that started after the write completed;
-//! buffers are 4096-aligned (`Buffer`) and are handed back when an operation ends.
+//! buffers are 4096-aligned (`Buffer`) and are handed back when an operation ends. An operation
+//! starts when its method is called, not when its future is first polled, and it runs to its end
+//! although the future is dropped: the engine owns the memory until then.
 
-use crate::Result;
+mod directory;
+mod io_uring;
+mod positional;
+pub mod simulated;
+
+pub use io_uring::IoUringDisk;
+pub use positional::PositionalDisk;
+
 use crate::buffer::Buffer;
+use crate::{Error, Result};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -16,6 +26,29 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Offsets and lengths of direct writes are multiples of this, and so are buffer addresses.
 pub const ALIGNMENT_BYTES: usize = 4096;
+
+/// Opens a directory, which is made when it is absent, with the engine of this name: "io_uring",
+/// "positional", or "auto" for the best that the kernel allows.
+///
+/// # Errors
+/// `InvalidArgument` for another name, `Unsupported` when io_uring was asked for and the kernel
+/// refuses it, `IoFailed` when the directory cannot be made.
+pub fn open_disk(path: &Path, engine: &str) -> Result<Arc<dyn Disk>> {
+    match engine {
+        "positional" => Ok(Arc::new(PositionalDisk::open(path)?)),
+        "io_uring" => Ok(Arc::new(IoUringDisk::open(path)?)),
+        "auto" => match IoUringDisk::open(path) {
+            Ok(disk) => Ok(Arc::new(disk)),
+            Err(error) => {
+                tracing::info!(%error, "io_uring is not available, using positional I/O");
+                Ok(Arc::new(PositionalDisk::open(path)?))
+            }
+        },
+        other => Err(Error::invalid("no such disk engine")
+            .with("disk_engine", other)
+            .with("known", "auto, io_uring, positional")),
+    }
+}
 
 /// One engine over one directory.
 pub trait Disk: Send + Sync + 'static {
@@ -49,7 +82,9 @@ pub trait DiskFile: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<()>>;
     /// Makes all completed writes durable (fdatasync).
     fn sync(&self) -> BoxFuture<'_, Result<()>>;
-    /// Grows or shrinks the file to `len` bytes.
+    /// As `sync`, on the calling thread: a committer's own thread saves two hops.
+    fn sync_blocking(&self) -> Result<()>;
+    /// Grows or shrinks the file to `len` bytes. Growing takes the space, where the file system can.
     fn set_len(&self, len: u64) -> Result<()>;
     /// The length in bytes.
     fn len(&self) -> Result<u64>;
