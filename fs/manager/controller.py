@@ -1,0 +1,195 @@
+"""Runs the decisions: one at a time, persisted before anybody sees them, then carried out.
+
+Owns: the order event → decide → save → publish → actions, the clock, the probes.
+Invariants: decisions are serial; a state that was not persisted is never shown; a manager that
+cannot persist stops (`failed`), as it would otherwise promise what it forgets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from firepond.fs.config import ManagerSettings
+from firepond.fs.errors import FirepondError
+from firepond.fs.ids import Incarnation, NodeId, RoutingVersion
+from firepond.fs.logging import get_logger
+from firepond.fs.manager.decide import decide, load
+from firepond.fs.manager.events import Action, Event, Note, Observed, Probe, Register, Tick
+from firepond.fs.manager.model import Node, Rules, State
+from firepond.fs.manager.probe import ProbeResult, probe, watch
+from firepond.fs.manager.routing import encode
+from firepond.fs.manager.store import ManagerStore
+
+TICK_S = 0.1
+REWATCH_PAUSE_S = 0.5
+
+Life = tuple[NodeId, Incarnation]
+
+
+def rules_of(settings: ManagerSettings) -> Rules:
+    """The settings that decisions depend on."""
+    return Rules(
+        lease_ns=settings.lease_ms * 1_000_000,
+        heartbeat_ns=settings.heartbeat_ms * 1_000_000,
+        margin_ns=settings.eviction_margin_ms * 1_000_000,
+        replicas=settings.replicas,
+        storage_nodes_needed=settings.storage_nodes_needed,
+        chains_per_node=settings.chains_per_node,
+    )
+
+
+class Controller:
+    """The manager behind its HTTP service. All methods belong to one event loop."""
+
+    def __init__(self, store: ManagerStore, settings: ManagerSettings) -> None:
+        self.settings = settings
+        self.store = store
+        self.state = load(store.load(rules_of(settings)))
+        self.failed = asyncio.Event()
+        self._log = get_logger("firepond.manager")
+        self._deciding = asyncio.Lock()
+        self._published = asyncio.Condition()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watches: dict[Life, asyncio.Task[None]] = {}
+        self._probing: dict[NodeId, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Begins to tick."""
+        self._log.info("manager leads", term=self.store.term, version=self.state.version)
+        self._spawn(self._tick_forever())
+
+    async def stop(self) -> None:
+        """Ends all waiting calls and closes the store."""
+        self._stopping = True
+        async with self._published:
+            self._published.notify_all()
+        for task in [*self._tasks, *self._watches.values()]:
+            task.cancel()
+        async with self._deciding:
+            await asyncio.to_thread(self.store.close)
+
+    async def apply(self, event: Event, now_ns: int | None = None) -> tuple[State, State]:
+        """Decides, persists, publishes. The states before and after; raises what refuses it."""
+        async with self._deciding:
+            before = self.state
+            now = time.monotonic_ns() if now_ns is None else now_ns
+            after, actions = decide(before, event, now)
+            if after.version > before.version:
+                await self._save(before, after)
+            self.state = after
+        if after.version > before.version:
+            async with self._published:
+                self._published.notify_all()
+        self._sync_watches()
+        self._carry_out(actions)
+        return before, after
+
+    async def register(self, event: Register, now_ns: int) -> State:
+        """Registers a node; if it is a new life, first finds out who died with the old one."""
+        known = self.state.nodes.get(event.node)
+        if known is not None and known.alive and known.incarnation != event.incarnation:
+            await self.investigate([], [(known.id, known.incarnation)])
+        return (await self.apply(event, now_ns))[1]
+
+    async def investigate(self, suspects: Iterable[Life], gone: Iterable[Life] = ()) -> None:
+        """Probes suspects and everybody they share chains with; one decision covers the result."""
+        known_gone = [life for life in gone if self._is_current(life)]
+        asked = {life for life in suspects if self._is_current(life)}
+        for node, _ in [*asked, *known_gone]:
+            for chain in self.state.chains_of(node):
+                mates = (self.state.nodes[member.node] for member in chain.members)
+                asked.update((mate.id, mate.incarnation) for mate in mates if mate.alive)
+        lives = sorted(asked.difference(known_gone))
+        timeout_s = self.settings.probe_timeout_ms / 1000
+        nodes = [self.state.nodes[node] for node, _ in lives]
+        results = await asyncio.gather(*(probe(node, timeout_s) for node in nodes))
+        found: dict[ProbeResult, list[Life]] = {result: [] for result in ProbeResult}
+        for node, result in zip(nodes, results, strict=True):
+            found[result].append((node.id, node.incarnation))
+        await self.apply(
+            Observed(
+                gone=(*known_gone, *found[ProbeResult.GONE]),
+                unanswered=tuple(found[ProbeResult.UNANSWERED]),
+                answered=tuple(found[ProbeResult.ANSWERED]),
+            )
+        )
+
+    def suspect(self, suspects: Iterable[Life]) -> None:
+        """Has suspects probed in the background; nobody is probed twice at a time."""
+        fresh = [one for one in suspects if self._is_current(one) and one[0] not in self._probing]
+        if not fresh:
+            return
+        task = self._spawn(self.investigate(fresh))
+        for node, _ in fresh:
+            self._probing[node] = task
+            task.add_done_callback(lambda _, node=node: self._probing.pop(node, None))
+
+    async def routing_since(self, since: RoutingVersion, wait_s: float) -> bytes:
+        """Routing newer than `since`; waits for it. Unchanged routing is an empty delta."""
+        deadline = time.monotonic() + wait_s
+        async with self._published:
+            while self.state.version == since and not self._stopping:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._published.wait(), left_s)
+        return encode(self.state, since)
+
+    async def _save(self, before: State, after: State) -> None:
+        try:
+            await asyncio.shield(asyncio.to_thread(self.store.save, before, after))
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError) or not self._stopping:
+                self._log.error("the manager cannot keep its state and stops", error=str(error))
+            self.failed.set()
+            raise
+
+    def _is_current(self, life: Life) -> bool:
+        node = self.state.nodes.get(life[0])
+        return node is not None and node.alive and node.incarnation == life[1]
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case Note():
+                    self._log.info(action.event, **action.fields)
+                case Probe():
+                    nodes = (self.state.nodes[node] for node in action.nodes)
+                    self.suspect((node.id, node.incarnation) for node in nodes)
+
+    async def _tick_forever(self) -> None:
+        while not self.failed.is_set():
+            try:
+                await self.apply(Tick())
+            except FirepondError as error:
+                self._log.error("tick failed", error=str(error))
+            await asyncio.sleep(TICK_S)
+
+    def _sync_watches(self) -> None:
+        """One idle connection to each living node; a manager does not watch itself."""
+        wanted = {
+            (node.id, node.incarnation): node
+            for node in self.state.nodes.values()
+            if node.alive and "manager" not in node.roles
+        }
+        for life in self._watches.keys() - wanted.keys():
+            self._watches.pop(life).cancel()
+        for life in wanted.keys() - self._watches.keys():
+            self._watches[life] = asyncio.create_task(self._watch_forever(wanted[life]))
+
+    async def _watch_forever(self, node: Node) -> None:
+        while True:
+            await watch(node, lambda one: self.suspect([(one.id, one.incarnation)]))
+            await asyncio.sleep(REWATCH_PAUSE_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,192 @@
+"""A decision in the making: a copy of the state that one decision may change.
+
+Owns: stamping (every change of a persisted item carries the next routing version), eviction, and
+the evaluation of chains. Never: which event does what (`decide`).
+Invariant: the version grows by one if and only if a persisted item changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from firepond.fs.ids import ChainId, Incarnation, NodeId, RoutingVersion, TargetId
+from firepond.fs.manager import transitions
+from firepond.fs.manager.events import Action, Note
+from firepond.fs.manager.model import (
+    Chain,
+    Lease,
+    Local,
+    LocalState,
+    Namespace,
+    Node,
+    PublicState,
+    State,
+    Table,
+    Target,
+)
+
+
+class Draft:
+    """One decision. Read and write its attributes, then take `finish()`."""
+
+    def __init__(self, state: State, now_ns: int) -> None:
+        self.before = state
+        self.rules = state.rules
+        self.now_ns = now_ns
+        self.stamp = RoutingVersion(state.version + 1)
+        self.nodes = dict(state.nodes)
+        self.targets = dict(state.targets)
+        self.chains = dict(state.chains)
+        self.tables = dict(state.tables)
+        self.namespaces = dict(state.namespaces)
+        self.node_id_next = state.node_id_next
+        self.leases = dict(state.leases)
+        self.locals = dict(state.locals)
+        self.doubts = dict(state.doubts)
+        self.held_chains = set(state.held_chains)
+        self.reports = dict(state.reports)
+        self.tick_ns = state.tick_ns
+        self.actions: list[Action] = []
+        self._changed = False
+        self._to_evaluate: set[ChainId] = set()
+
+    def note(self, event: str, **fields: Any) -> None:
+        """Asks for a log line."""
+        self.actions.append(Note(event, fields))
+
+    def put_node(self, node: Node) -> None:
+        """Stores a changed node."""
+        self.nodes[node.id] = replace(node, stamp=self.stamp)
+        self._changed = True
+
+    def put_target(self, target: Target) -> None:
+        """Stores a new or changed target."""
+        self.targets[target.id] = replace(target, stamp=self.stamp)
+        self._changed = True
+
+    def put_chain(self, chain: Chain) -> None:
+        """Stores a new or changed chain."""
+        self.chains[chain.id] = replace(chain, stamp=self.stamp)
+        self._changed = True
+
+    def put_table(self, table: Table) -> None:
+        """Stores a new edition of a table."""
+        assert (table.id, table.version) not in self.tables, "an edition never changes"
+        self.tables[table.id, table.version] = replace(table, stamp=self.stamp)
+        self._changed = True
+
+    def put_namespace(self, namespace: Namespace) -> None:
+        """Stores a new or removed namespace."""
+        self.namespaces[namespace.id] = replace(namespace, stamp=self.stamp)
+        self._changed = True
+
+    def take_node_id(self) -> NodeId:
+        """An id that was never used."""
+        node = NodeId(self.node_id_next)
+        self.node_id_next += 1
+        self._changed = True
+        return node
+
+    def renew_lease(self, node: NodeId, incarnation: Incarnation) -> None:
+        """The node was heard of now."""
+        self.leases[node] = Lease(incarnation, self.now_ns, self.now_ns + self.rules.lease_ns)
+        if self.doubts.pop(node, None) is not None:
+            self._to_evaluate |= self.held_chains
+
+    def doubt(self, node: NodeId, incarnation: Incarnation) -> None:
+        """The node does not answer, and its lease still runs."""
+        self.doubts[node] = incarnation
+
+    def trust(self, node: NodeId) -> None:
+        """The node answered a probe. Its lease is not renewed: only a heartbeat does that."""
+        if self.doubts.pop(node, None) is not None:
+            self._to_evaluate |= self.held_chains
+
+    def set_local(self, target: TargetId, local: Local) -> None:
+        """Takes a report, or the lack of one, and has the target's chain evaluated."""
+        if self.locals.get(target) != local:
+            self.locals[target] = local
+            self._to_evaluate.add(self.targets[target].chain)
+
+    def lose_targets(self, node: NodeId) -> None:
+        """All targets of a node count as offline from now on."""
+        for target in self.targets.values():
+            if target.node == node:
+                served = self.locals.get(target.id, Local(LocalState.UNKNOWN)).served
+                self.set_local(target.id, Local(LocalState.OFFLINE, served))
+
+    def evict(self, node: NodeId, reason: str) -> None:
+        """The node is gone, or must believe itself that it is."""
+        record = self.nodes[node]
+        assert record.alive, "only a living node is evicted"
+        self.put_node(replace(record, alive=False))
+        self.leases.pop(node, None)
+        self.doubts.pop(node, None)
+        self._to_evaluate |= self.held_chains
+        self.lose_targets(node)
+        self.note("node evicted", node=node, incarnation=record.incarnation, reason=reason)
+
+    def evaluate(self, chains: Iterable[ChainId]) -> None:
+        """Has chains evaluated at the end of the decision."""
+        self._to_evaluate.update(chains)
+
+    def finish(self) -> tuple[State, tuple[Action, ...]]:
+        """Evaluates what was touched; the state after the decision, and what it asks for."""
+        for chain in sorted(self._to_evaluate):
+            self._evaluate(self.chains[chain])
+        state = State(
+            rules=self.rules,
+            version=self.stamp if self._changed else self.before.version,
+            nodes=self.nodes,
+            targets=self.targets,
+            chains=self.chains,
+            tables=self.tables,
+            namespaces=self.namespaces,
+            node_id_next=self.node_id_next,
+            leases=self.leases,
+            locals=self.locals,
+            doubts=self.doubts,
+            held_chains=frozenset(self.held_chains),
+            tick_ns=self.tick_ns,
+            reports=self.reports,
+        )
+        return state, tuple(self.actions)
+
+    def _evaluate(self, chain: Chain) -> None:
+        if self._must_hold(chain):
+            self.held_chains.add(chain.id)
+            return
+        self.held_chains.discard(chain.id)
+        reported = {
+            member.target: self.locals[member.target]
+            for member in chain.members
+            if member.target in self.locals
+        }
+        after = transitions.apply(chain, reported)
+        if after is not chain:
+            self.put_chain(after)
+        if after.version != chain.version:
+            states = {str(member.target): str(member.state) for member in after.members}
+            self.note("chain changed", chain=chain.id, version=after.version, targets=states)
+
+    def _must_hold(self, chain: Chain) -> bool:
+        """Whether to wait: one serving target is dead and no other is known to live.
+
+        The others may have died with it, and then each is complete. Waiting costs nothing: a chain
+        with a member that does not answer makes no progress anyway.
+        """
+        serving = [one for one in chain.members if one.state is PublicState.SERVING]
+        heard = {one.target: _state(self.locals, one.target) for one in serving}
+        dead = any(heard[one.target] is LocalState.OFFLINE for one in serving)
+        in_doubt = [one.node in self.doubts for one in serving]
+        known = any(
+            heard[one.target] is not LocalState.OFFLINE and one.node not in self.doubts
+            for one in serving
+        )
+        return dead and any(in_doubt) and not known
+
+
+def _state(locals_: Mapping[TargetId, Local], target: TargetId) -> LocalState:
+    return locals_[target].state if target in locals_ else LocalState.UNKNOWN

@@ -1,0 +1,93 @@
+"""The cluster as `GET /v1/status` shows it: for people and for monitoring, never for decisions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from firepond.fs.ids import Term
+from firepond.fs.manager.model import Chain, Node, PublicState, State
+from firepond.fs.manager.routing import namespace_info
+
+
+def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
+    """Everything there is to see, as plain values."""
+    reported = {
+        row["target"]: row for report in state.reports.values() for row in report.get("targets", ())
+    }
+    waiting_for = _waiting_for(state)
+    return {
+        "term": term,
+        "version": state.version,
+        "lease_ms": state.rules.lease_ns // 1_000_000,
+        "ready": waiting_for is None,
+        "waiting_for": waiting_for,
+        "nodes": [_node(state, node, now_ns) for node in state.nodes.values()],
+        "chains": [_chain(state, chain, reported) for chain in state.chains.values()],
+        "tables": [
+            {"id": table.id, "version": table.version, "chains": list(table.chains)}
+            for table in state.tables.values()
+        ],
+        "namespaces": [namespace_info(one) for one in state.namespaces.values() if not one.removed],
+        "target_states": dict(
+            Counter(str(one.state) for chain in state.chains.values() for one in chain.members)
+        ),
+    }
+
+
+def _waiting_for(state: State) -> str | None:
+    """Why the cluster is not ready, in words; None when every chain serves and meta lives."""
+    if not state.tables:
+        have, need = len(state.storage_nodes()), state.rules.storage_nodes_needed
+        return f"{need - have} more storage nodes ({have} of {need} have registered)"
+    if not any(node.alive and "meta" in node.roles for node in state.nodes.values()):
+        return "a metadata server"
+    down = [
+        chain.id
+        for chain in state.chains.values()
+        if not any(one.state is PublicState.SERVING for one in chain.members)
+    ]
+    return f"{len(down)} chains that have no serving target" if down else None
+
+
+def _node(state: State, node: Node, now_ns: int) -> dict[str, Any]:
+    lease = state.leases.get(node.id)
+    report = state.reports.get(node.id, {})
+    return {
+        "id": node.id,
+        "roles": list(node.roles),
+        "alive": node.alive,
+        "incarnation": node.incarnation,
+        "data_address": node.data_address,
+        "admin_address": node.admin_address,
+        "heartbeat_age_ms": (now_ns - lease.heartbeat_ns) // 1_000_000 if lease else None,
+        "routing_version": report.get("routing_version"),
+        "disks": report.get("disks") or [{"path": disk} for disk in node.disks],
+        "meta": report.get("meta", {}),
+    }
+
+
+def _chain(state: State, chain: Chain, reported: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    targets = []
+    for member in chain.members:
+        row = reported.get(member.target, {})
+        local = state.locals.get(member.target)
+        targets.append(
+            {
+                "target": member.target,
+                "node": member.node,
+                "state": str(member.state),
+                "local_state": str(local.state) if local else "unknown",
+                "disk": state.targets[member.target].disk,
+                "used_bytes": row.get("used_bytes", 0),
+                "chunk_count": row.get("chunk_count", 0),
+                "resync": row.get("resync"),
+            }
+        )
+    return {
+        "id": chain.id,
+        "version": chain.version,
+        "durability": str(chain.durability),
+        "held": chain.id in state.held_chains,
+        "targets": targets,
+    }

@@ -1,0 +1,210 @@
+"""The states of a chain's targets: one table, as data, and the small function that applies it.
+
+Owns: which public state follows from (public state, local state, condition).
+Invariants, each tested: every reachable combination has a row; at most one target syncs; a target
+whose disk was replaced, or that never served, never becomes the source of a durable chain; if all
+serving targets are found dead together, each of them is last-serving and any one may come back.
+
+The conditions of a row are facts about the chain (is there a source?) and about the target (was it
+chosen?); the first row that fits holds. A *source* is a target that serves after this decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from firepond.fs.ids import ChainVersion, TargetId
+from firepond.fs.manager.model import (
+    Chain,
+    Durability,
+    Local,
+    LocalState,
+    Member,
+    PublicState,
+)
+
+_SERVING, _LAST = PublicState.SERVING, PublicState.LAST_SERVING
+_SYNCING, _WAITING, _AWAY = PublicState.SYNCING, PublicState.WAITING, PublicState.OFFLINE
+_READY, _ONLINE = LocalState.UP_TO_DATE, LocalState.ONLINE
+_GONE, _UNKNOWN = LocalState.OFFLINE, LocalState.UNKNOWN
+
+
+class Condition(Enum):
+    """What must hold beside the two states."""
+
+    ALWAYS = auto()
+    SOURCE = auto()
+    """Another target, or this one, serves after this decision."""
+    NO_SOURCE = auto()
+    """No target serves after this decision."""
+    ELECTED = auto()
+    """This target was chosen to bring the chain (back) into service."""
+    REPLACED = auto()
+    """The target's generation changed: its disk was wiped or swapped."""
+    NEXT_TO_SYNC = auto()
+    """There is a source, nobody syncs, and this is the first target that could."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    public: PublicState
+    local: LocalState
+    condition: Condition
+    result: PublicState
+
+
+def _rows() -> tuple[Row, ...]:
+    always, source, no_source = Condition.ALWAYS, Condition.SOURCE, Condition.NO_SOURCE
+    elected, replaced, next_one = Condition.ELECTED, Condition.REPLACED, Condition.NEXT_TO_SYNC
+    table = (
+        # Serving: goes on while its node lives; its death is recorded at once.
+        (_SERVING, _READY, replaced, _AWAY),
+        (_SERVING, _READY, always, _SERVING),
+        (_SERVING, _ONLINE, replaced, _AWAY),
+        (_SERVING, _ONLINE, always, _SERVING),
+        (_SERVING, _UNKNOWN, always, _SERVING),
+        (_SERVING, _GONE, source, _AWAY),
+        (_SERVING, _GONE, no_source, _LAST),
+        # Last-serving: was complete at the end; one of them brings the chain back.
+        (_LAST, _READY, elected, _SERVING),
+        (_LAST, _READY, replaced, _WAITING),
+        (_LAST, _READY, source, _WAITING),
+        (_LAST, _READY, no_source, _LAST),
+        (_LAST, _ONLINE, elected, _SERVING),
+        (_LAST, _ONLINE, next_one, _SYNCING),
+        (_LAST, _ONLINE, replaced, _WAITING),
+        (_LAST, _ONLINE, source, _WAITING),
+        (_LAST, _ONLINE, no_source, _LAST),
+        (_LAST, _GONE, source, _AWAY),
+        (_LAST, _GONE, no_source, _LAST),
+        (_LAST, _UNKNOWN, source, _AWAY),
+        (_LAST, _UNKNOWN, no_source, _LAST),
+        # Syncing: receives every update, so that it is complete once it says so.
+        (_SYNCING, _READY, replaced, _WAITING),
+        (_SYNCING, _READY, always, _SERVING),
+        (_SYNCING, _ONLINE, replaced, _WAITING),
+        (_SYNCING, _ONLINE, source, _SYNCING),
+        (_SYNCING, _ONLINE, no_source, _WAITING),
+        (_SYNCING, _GONE, always, _AWAY),
+        (_SYNCING, _UNKNOWN, source, _SYNCING),
+        (_SYNCING, _UNKNOWN, no_source, _WAITING),
+        # Waiting: alive, until its turn. One that still claims to be complete must first let go.
+        (_WAITING, _READY, elected, _SERVING),
+        (_WAITING, _READY, always, _WAITING),
+        (_WAITING, _ONLINE, elected, _SERVING),
+        (_WAITING, _ONLINE, next_one, _SYNCING),
+        (_WAITING, _ONLINE, always, _WAITING),
+        (_WAITING, _GONE, always, _AWAY),
+        (_WAITING, _UNKNOWN, always, _WAITING),
+        # Offline: away, until it is heard of again.
+        (_AWAY, _READY, elected, _SERVING),
+        (_AWAY, _READY, always, _WAITING),
+        (_AWAY, _ONLINE, elected, _SERVING),
+        (_AWAY, _ONLINE, next_one, _SYNCING),
+        (_AWAY, _ONLINE, always, _WAITING),
+        (_AWAY, _GONE, always, _AWAY),
+        (_AWAY, _UNKNOWN, always, _AWAY),
+    )
+    return tuple(Row(*line) for line in table)
+
+
+TABLE: tuple[Row, ...] = _rows()
+"""The table; the first row whose states and condition fit holds."""
+
+ORDER = {state: position for position, state in enumerate(PublicState)}
+"""The order of a chain: serving, last-serving, syncing, waiting, offline; stable inside a state."""
+
+_BY_STATES: dict[tuple[PublicState, LocalState], tuple[Row, ...]] = {
+    (public, local): tuple(row for row in TABLE if (row.public, row.local) == (public, local))
+    for public in PublicState
+    for local in LocalState
+}
+
+
+def next_state(public: PublicState, local: LocalState, facts: frozenset[Condition]) -> PublicState:
+    """The state that the table gives; `facts` are the conditions that hold besides ALWAYS."""
+    for row in _BY_STATES[public, local]:
+        if row.condition is Condition.ALWAYS or row.condition in facts:
+            return row.result
+    raise AssertionError(f"no row for {public}, {local}, {facts}")
+
+
+def apply(chain: Chain, reported: dict[TargetId, Local]) -> Chain:
+    """The chain after one decision; the same object when nothing changes."""
+    pairs = [(member, reported.get(member.target, _NOT_HEARD)) for member in chain.members]
+    elected = _elect(chain, pairs)
+    has_source = bool(elected) or any(_is_source(*pair) for pair in pairs)
+    syncing = _next_to_sync(pairs, elected) if has_source else None
+    members = []
+    for member, local in pairs:
+        facts = {Condition.SOURCE if has_source else Condition.NO_SOURCE}
+        if member.target in elected:
+            facts.add(Condition.ELECTED)
+        if local.replaced:
+            facts.add(Condition.REPLACED)
+        if member.target == syncing:
+            facts.add(Condition.NEXT_TO_SYNC)
+        state = next_state(member.state, local.state, frozenset(facts))
+        members.append(replace(member, state=state))
+    return _renewed(chain, members, [local for _, local in pairs])
+
+
+_NOT_HEARD = Local(LocalState.UNKNOWN)
+
+
+def _renewed(chain: Chain, members: list[Member], heard: list[Local]) -> Chain:
+    ordered = tuple(sorted(members, key=lambda member: ORDER[member.state]))
+    newborn = chain.newborn and not any(local.served for local in heard)
+    if ordered == chain.members and newborn == chain.newborn:
+        return chain
+    version = chain.version
+    if ordered != chain.members:
+        version = ChainVersion(chain.version + 1)
+    assert sum(member.state is _SYNCING for member in ordered) <= 1
+    return replace(chain, members=ordered, version=version, newborn=newborn)
+
+
+def _is_source(member: Member, local: Local) -> bool:
+    """Whether a target serves after this decision without having been elected."""
+    if local.replaced:
+        return False
+    if member.state is _SERVING:
+        return local.state is not _GONE
+    return member.state is _SYNCING and local.state is _READY
+
+
+def _elect(chain: Chain, pairs: Sequence[tuple[Member, Local]]) -> frozenset[TargetId]:
+    """Who brings a chain without a source into service: nobody, one, or, at its birth, all."""
+    if any(_is_source(*pair) for pair in pairs):
+        return frozenset()
+    alive = [(one, local) for one, local in pairs if local.state in (_ONLINE, _READY)]
+    never_served = chain.newborn and not any(local.served for _, local in pairs)
+    if never_served and len(alive) == len(pairs):
+        return frozenset(member.target for member, _ in alive)
+    last = [(one, local) for one, local in alive if one.state is _LAST]
+    for member, local in last:
+        if local.served and not local.replaced:
+            return frozenset((member.target,))
+    # What a cache chain has lost is a miss: an empty target may serve when no other can.
+    if chain.durability is Durability.CACHE and len(alive) == len(pairs):
+        return frozenset(member.target for member, _ in alive[:1])
+    return frozenset()
+
+
+def _next_to_sync(
+    pairs: Sequence[tuple[Member, Local]], elected: frozenset[TargetId]
+) -> TargetId | None:
+    """The one target that starts to sync now, if nobody goes on syncing."""
+    for member, local in pairs:
+        goes_on = local.state in (_ONLINE, _UNKNOWN) and not local.replaced
+        if member.state is _SYNCING and goes_on:
+            return None
+    for member, local in pairs:
+        candidate = member.state in (_LAST, _WAITING, _AWAY) and local.state is _ONLINE
+        if candidate and member.target not in elected:
+            return member.target
+    return None

@@ -1,0 +1,1 @@
+"""`firepond serve`: any set of roles in one process, behind one admin port."""
