@@ -22,9 +22,7 @@ class FirepondError(OSError):
     next_step = ""
     default_errno = _errno.EIO
 
-    def __init__(
-        self, message: str = "", context: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, message: str = "", context: dict[str, str] | None = None) -> None:
         self.context = dict(context or {})
         self.message = message
         super().__init__(self.default_errno, self.describe())
@@ -118,9 +116,7 @@ class IoFailed(FirepondError):
     code = 1007
     retry = "other_replica"
     summary = "the operating system refused a disk or socket operation"
-    next_step = (
-        "look at the disk named in the context with `dmesg` and `firepond status`"
-    )
+    next_step = "look at the disk named in the context with `dmesg` and `firepond status`"
     default_errno = _errno.EIO
 
 
@@ -133,6 +129,17 @@ class Closed(FirepondError):
     summary = "the object was closed before the call"
     next_step = "open it again"
     default_errno = _errno.EBADF
+
+
+class MountBusy(FirepondError):
+    """the mount point is in use."""
+
+    kind = "mount_busy"
+    code = 1009
+    retry = "never"
+    summary = "the mount point is in use"
+    next_step = "close the files and leave the directories below it, then try again; `--lazy` takes it away at once"
+    default_errno = _errno.EBUSY
 
 
 class TransactionConflict(FirepondError):
@@ -175,9 +182,7 @@ class StoreCorrupt(FirepondError):
     code = 2004
     retry = "never"
     summary = "a record of the transactional store does not decode"
-    next_step = (
-        "restore the store from a backup; keep the broken directory for a report"
-    )
+    next_step = "restore the store from a backup; keep the broken directory for a report"
     default_errno = _errno.EIO
 
 
@@ -198,9 +203,7 @@ class FrameInvalid(FirepondError):
     kind = "frame_invalid"
     code = 3002
     retry = "never"
-    summary = (
-        "bytes on the wire are not a frame: bad magic, version, length or checksum"
-    )
+    summary = "bytes on the wire are not a frame: bad magic, version, length or checksum"
     next_step = "check that the peer is firepond of a neighbouring release"
     default_errno = _errno.EPROTO
 
@@ -311,9 +314,7 @@ class DiskFull(FirepondError):
     code = 4008
     retry = "never"
     summary = "a disk of the chain has no room for the update"
-    next_step = (
-        "remove data or add disks; `firepond status` shows the space of each target"
-    )
+    next_step = "remove data or add disks; `firepond status` shows the space of each target"
     default_errno = _errno.ENOSPC
 
 
@@ -645,6 +646,7 @@ BY_CODE: dict[int, type[FirepondError]] = {
     1006: ConfigInvalid,
     1007: IoFailed,
     1008: Closed,
+    1009: MountBusy,
     2001: TransactionConflict,
     2002: TransactionMaybeCommitted,
     2003: TransactionTooLarge,
@@ -721,6 +723,7 @@ __all__ = [
     "LeaseExpired",
     "LinkLoop",
     "ManagerNotLeader",
+    "MountBusy",
     "NameTooLong",
     "NamespaceConflict",
     "NamespaceUnknown",

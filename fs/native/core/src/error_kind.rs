@@ -22,6 +22,8 @@ pub enum ErrorKind {
     IoFailed = 1007,
     /// the object was closed before the call.
     Closed = 1008,
+    /// the mount point is in use.
+    MountBusy = 1009,
     /// another transaction committed a change to what this one read.
     TransactionConflict = 2001,
     /// the outcome of the commit is not known.
@@ -116,7 +118,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds, in the order of the table.
-    pub const ALL: [ErrorKind; 53] = [
+    pub const ALL: [ErrorKind; 54] = [
         ErrorKind::InvalidArgument,
         ErrorKind::Internal,
         ErrorKind::DeadlineExceeded,
@@ -125,6 +127,7 @@ impl ErrorKind {
         ErrorKind::ConfigInvalid,
         ErrorKind::IoFailed,
         ErrorKind::Closed,
+        ErrorKind::MountBusy,
         ErrorKind::TransactionConflict,
         ErrorKind::TransactionMaybeCommitted,
         ErrorKind::TransactionTooLarge,
@@ -183,6 +186,7 @@ impl ErrorKind {
             ErrorKind::ConfigInvalid => "config_invalid",
             ErrorKind::IoFailed => "io_failed",
             ErrorKind::Closed => "closed",
+            ErrorKind::MountBusy => "mount_busy",
             ErrorKind::TransactionConflict => "transaction_conflict",
             ErrorKind::TransactionMaybeCommitted => "transaction_maybe_committed",
             ErrorKind::TransactionTooLarge => "transaction_too_large",
@@ -242,6 +246,7 @@ impl ErrorKind {
             ErrorKind::ConfigInvalid => Retry::Never,
             ErrorKind::IoFailed => Retry::OtherReplica,
             ErrorKind::Closed => Retry::Never,
+            ErrorKind::MountBusy => Retry::Never,
             ErrorKind::TransactionConflict => Retry::Same,
             ErrorKind::TransactionMaybeCommitted => Retry::Same,
             ErrorKind::TransactionTooLarge => Retry::Never,
@@ -301,6 +306,7 @@ impl ErrorKind {
             ErrorKind::ConfigInvalid => libc::EINVAL,
             ErrorKind::IoFailed => libc::EIO,
             ErrorKind::Closed => libc::EBADF,
+            ErrorKind::MountBusy => libc::EBUSY,
             ErrorKind::TransactionConflict => libc::EAGAIN,
             ErrorKind::TransactionMaybeCommitted => libc::EAGAIN,
             ErrorKind::TransactionTooLarge => libc::EFBIG,
@@ -362,6 +368,7 @@ impl ErrorKind {
             }
             ErrorKind::IoFailed => "the operating system refused a disk or socket operation",
             ErrorKind::Closed => "the object was closed before the call",
+            ErrorKind::MountBusy => "the mount point is in use",
             ErrorKind::TransactionConflict => {
                 "another transaction committed a change to what this one read"
             }
@@ -449,6 +456,9 @@ impl ErrorKind {
                 "look at the disk named in the context with `dmesg` and `firepond status`"
             }
             ErrorKind::Closed => "open it again",
+            ErrorKind::MountBusy => {
+                "close the files and leave the directories below it, then try again; `--lazy` takes it away at once"
+            }
             ErrorKind::TransactionConflict => "run the transaction again",
             ErrorKind::TransactionMaybeCommitted => {
                 "run the transaction again with the same idempotency key"
