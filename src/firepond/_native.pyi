@@ -39,7 +39,7 @@ class KvTransaction:
     def range(
         self, start: bytes, end: bytes, limit: int = 1000, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
-        """Pairs from start up to but not including end; adds what was looked at to the conflicts."""
+        """Pairs from start up to but not including end; they are read conflicts."""
 
     def set(self, key: bytes, value: bytes) -> None:
         """Sets a key."""
@@ -53,3 +53,35 @@ class KvTransaction:
     def commit(self) -> int:
         """Commits durably; returns the version. Raises TransactionConflict or
         TransactionMaybeCommitted."""
+
+# --- routing.rs: the routing of this process ---
+
+@final
+class RoutingHandle:
+    """The newest routing of this process, shared by every engine and client it is given to."""
+
+    def __new__(cls) -> Self: ...
+    def publish(self, encoded: bytes) -> bool:
+        """Publishes MessagePack-encoded routing; says whether it was newer."""
+
+    @property
+    def version(self) -> int:
+        """The version of the newest routing, 0 before the first."""
+
+    def encoded(self) -> bytes:
+        """The newest routing as MessagePack."""
+
+    def wait_suspicions(self, timeout_ms: int) -> list[tuple[int, int]]:
+        """Waits for suspicions: (node, incarnation), possibly none."""
+
+# --- connection.rs: a client's connection to a cluster ---
+
+@final
+class Connection:
+    """One runtime, one transport, one set of peers for the clients of a process."""
+
+    def __new__(
+        cls, routing: RoutingHandle, buffer_bytes: int = ..., worker_count: int = ...
+    ) -> Self: ...
+    def close(self) -> None:
+        """Lets the connection go; it ends when the clients made from it are gone, too."""

@@ -5,6 +5,7 @@
 //! buffers are taken and given through the buffer protocol.
 
 mod client;
+mod connection;
 mod error;
 mod kv;
 mod kv_cache;
@@ -21,6 +22,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     kv::register(module)?;
     routing::register(module)?;
+    connection::register(module)?;
     storage::register(module)?;
     meta::register(module)?;
     client::register(module)?;
