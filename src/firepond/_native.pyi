@@ -1,7 +1,7 @@
 """Types of the native module. Each section belongs to one file of fs/native/py/src."""
 
 from types import TracebackType
-from typing import Self, final
+from typing import Any, Self, final
 
 __version__: str
 
@@ -85,3 +85,8 @@ class Connection:
     ) -> Self: ...
     def close(self) -> None:
         """Lets the connection go; it ends when the clients made from it are gone, too."""
+
+# --- verify.rs: the comparison of replicas ---
+
+def verify_replicas(connection: Connection, timeout_ms: int) -> dict[str, Any]:
+    """Compares all serving replicas of all chains: counts, and the differences as text."""

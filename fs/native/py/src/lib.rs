@@ -14,6 +14,7 @@ mod meta;
 mod mount;
 mod routing;
 mod storage;
+mod verify;
 
 use pyo3::prelude::*;
 
@@ -28,5 +29,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     client::register(module)?;
     kv_cache::register(module)?;
     mount::register(module)?;
+    verify::register(module)?;
     logging::register(module)
 }
