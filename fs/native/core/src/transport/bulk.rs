@@ -80,6 +80,26 @@ impl ReplySink {
         }
     }
 
+    /// The next memory to write into: at most `limit` bytes in at most `count` slices.
+    pub(super) fn unfilled_slices(&mut self, mut limit: usize, count: usize) -> Vec<&mut [u8]> {
+        if !matches!(self.place, Place::Caller { .. }) {
+            return vec![self.unfilled(limit)];
+        }
+        let Place::Caller { slices, current, offset } = &mut self.place else { return vec![] };
+        let mut skip = *offset;
+        let mut found = Vec::new();
+        for slice in slices[*current..].iter_mut().take(count) {
+            let end = slice.len().min(skip + limit);
+            limit -= end - skip;
+            found.push(&mut slice.as_mut_slice()[skip..end]);
+            skip = 0;
+            if limit == 0 {
+                break;
+            }
+        }
+        found
+    }
+
     /// Notes that `count` bytes of what `unfilled` gave were written.
     pub(super) fn advance(&mut self, count: usize) {
         assert!(self.filled + count <= self.total, "a reply never outgrows its length");

@@ -1,0 +1,163 @@
+//! Calls in flight on one client connection.
+//!
+//! Invariants: a call is completed once; the reader writes into a call's sink only while it holds the
+//! call's lock and the sink is there, and a cancelled call takes its sink out under that lock: so
+//! nothing is written after `call` returned. Locks: `calls`, then a call's `state`; none across await.
+
+use crate::buffer::BufferPool;
+use crate::transport::bulk::ReplySink;
+use crate::transport::{Reply, SinkPlan};
+use crate::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// All calls of one connection.
+#[derive(Default)]
+pub(super) struct Calls {
+    state: Mutex<CallsState>,
+}
+
+#[derive(Default)]
+struct CallsState {
+    by_id: HashMap<u64, Arc<PendingCall>>,
+    next_id: u64,
+    /// Set when the connection is gone.
+    lost: Option<Error>,
+}
+
+/// One call that waits for its reply.
+pub(super) struct PendingCall {
+    state: Mutex<CallState>,
+}
+
+struct CallState {
+    /// Taken out when the call ends.
+    sink: Option<ReplySink>,
+    body: Bytes,
+    outcome: Option<Result<Reply>>,
+    waker: Option<Waker>,
+}
+
+impl Calls {
+    /// Registers a call.
+    ///
+    /// # Errors
+    /// `PeerUnreachable` when the connection is gone.
+    pub(super) fn insert(
+        &self,
+        plan: Option<Box<dyn SinkPlan>>,
+    ) -> Result<(u64, Arc<PendingCall>)> {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.lost {
+            return Err(error.clone());
+        }
+        state.next_id += 1;
+        let id = state.next_id;
+        let sink = Some(ReplySink::new(plan));
+        let call = CallState { sink, body: Bytes::new(), outcome: None, waker: None };
+        let call = Arc::new(PendingCall { state: Mutex::new(call) });
+        state.by_id.insert(id, Arc::clone(&call));
+        Ok((id, call))
+    }
+
+    /// A call that still waits.
+    pub(super) fn get(&self, id: u64) -> Option<Arc<PendingCall>> {
+        self.state.lock().by_id.get(&id).cloned()
+    }
+
+    /// Forgets a call; says whether it was there.
+    pub(super) fn remove(&self, id: u64) -> Option<Arc<PendingCall>> {
+        self.state.lock().by_id.remove(&id)
+    }
+
+    /// How many wait.
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().by_id.len()
+    }
+
+    /// Fails all calls, and those to come.
+    pub(super) fn lose(&self, error: &Error) {
+        let calls = {
+            let mut state = self.state.lock();
+            state.lost.get_or_insert_with(|| error.clone());
+            std::mem::take(&mut state.by_id)
+        };
+        for call in calls.into_values() {
+            call.complete(Err(error.clone()));
+        }
+    }
+
+    /// True when the connection is gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state.lock().lost.is_some()
+    }
+}
+
+impl PendingCall {
+    /// The reply's first frame came.
+    pub(super) fn begin(&self, body: Bytes, total: usize, buffers: &BufferPool) -> Result<()> {
+        let mut state = self.state.lock();
+        if let Some(sink) = &mut state.sink {
+            sink.begin(&body, total, buffers)?;
+            state.body = body;
+        }
+        Ok(())
+    }
+
+    /// Runs `work` on the sink, if the call still wants its reply.
+    pub(super) fn with_sink<T>(&self, work: impl FnOnce(&mut ReplySink) -> T) -> Option<T> {
+        self.state.lock().sink.as_mut().map(work)
+    }
+
+    /// The reply's last frame came.
+    pub(super) fn finish(&self) {
+        let mut state = self.state.lock();
+        let Some(mut sink) = state.sink.take() else { return };
+        let body = std::mem::take(&mut state.body);
+        state.outcome = Some(if sink.missing() == 0 {
+            Ok(Reply { body, payload: sink.finish() })
+        } else {
+            Err(Error::new(ErrorKind::FrameInvalid, "a reply ended before its last byte"))
+        });
+        PendingCall::wake(&mut state);
+    }
+
+    /// The call failed.
+    pub(super) fn complete(&self, outcome: Result<Reply>) {
+        let mut state = self.state.lock();
+        if state.sink.take().is_some() {
+            state.outcome = Some(outcome);
+            PendingCall::wake(&mut state);
+        }
+    }
+
+    /// The caller goes away: its sink is never touched again.
+    pub(super) fn abandon(&self) {
+        self.state.lock().sink = None;
+    }
+
+    fn wake(state: &mut CallState) {
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the outcome.
+    pub(super) async fn outcome(&self) -> Result<Reply> {
+        poll_fn(|context| {
+            let mut state = self.state.lock();
+            match state.outcome.take() {
+                Some(outcome) => Poll::Ready(outcome),
+                None => {
+                    state.waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
