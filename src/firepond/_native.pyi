@@ -90,3 +90,32 @@ class Connection:
 
 def verify_replicas(connection: Connection, timeout_ms: int) -> dict[str, Any]:
     """Compares all serving replicas of all chains: counts, and the differences as text."""
+
+# --- mount.rs: the FUSE mount ---
+
+@final
+class Mount:
+    """The file system of a cluster as a directory of this machine."""
+
+    def __new__(
+        cls, connection: Connection, mount_point: str, options: dict[str, int | str]
+    ) -> Self: ...
+    def start(self) -> None:
+        """Mounts; requests are served from then on."""
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Waits until the mount has ended and all data is written out; says whether it has."""
+
+    def unmount(self, detach: bool = False) -> None:
+        """Takes the mount point away; `MountBusy` while it is in use, unless `detach` is set."""
+
+    def status(self) -> dict[str, int | str | bool]:
+        """What it is doing."""
+
+def unmount(mount_point: str, detach: bool = False) -> None:
+    """Takes a mount point away, whoever serves it; `MountBusy` while it is in use."""
+
+# --- logging.rs: logs of the native side ---
+
+def logging_init(level: str) -> None:
+    """Starts logging at a level ("debug", "info", "warning", "error"). Once per process."""

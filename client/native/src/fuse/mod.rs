@@ -23,4 +23,4 @@ mod reply;
 mod session;
 
 pub use options::MountOptions;
-pub use session::{Mount, MountStatus};
+pub use session::{Mount, MountStatus, unmount};

@@ -2,7 +2,7 @@
 //!
 //! One thread carries the session: it waits for the FUSE library's threads, which end when the mount
 //! point is unmounted by whomever, and then writes out what is left and closes the client's sessions.
-//! Invariants: after `wait` has returned nothing is pending; a mount that is busy stays as it is.
+//! Invariants: once `wait` says that it has ended nothing is pending; a mount that is busy stays as it is.
 //! Locks: `state` only, never held while waiting for anything else.
 
 use super::adapter::Adapter;
@@ -18,6 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// The device that the kernel's side of FUSE is reached through.
@@ -103,18 +104,20 @@ impl Mount {
         Ok(Mount { shared })
     }
 
-    /// Waits until the mount has ended and everything is written out.
+    /// Waits until the mount has ended and everything is written out, at most `timeout`; says whether
+    /// it has ended. In steps, so that Python can look at its signals in between.
     ///
     /// # Errors
     /// What ended it, unless it was unmounted.
-    pub fn wait(&self) -> Result<()> {
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
         let mut state = self.shared.state.lock();
-        loop {
-            match &*state {
-                State::Ended(None) => return Ok(()),
-                State::Ended(Some(error)) => return Err(error.clone()),
-                State::Running => self.shared.ended.wait(&mut state),
-            }
+        if matches!(*state, State::Running) {
+            self.shared.ended.wait_for(&mut state, timeout);
+        }
+        match &*state {
+            State::Running => Ok(false),
+            State::Ended(None) => Ok(true),
+            State::Ended(Some(error)) => Err(error.clone()),
         }
     }
 
@@ -201,7 +204,11 @@ fn refused(error: &std::io::Error, mount_point: &Path, attempted: &str) -> Error
     Error::new(kind, format!("{attempted}: {error}")).with("mount_point", mount_point.display())
 }
 
-fn unmount(mount_point: &Path, detach: bool) -> Result<()> {
+/// Takes a mount point away, whoever serves it. As root by the system call, else by fusermount3.
+///
+/// # Errors
+/// `MountBusy` while something is open below it and `detach` is not set.
+pub fn unmount(mount_point: &Path, detach: bool) -> Result<()> {
     let path = CString::new(mount_point.as_os_str().as_bytes())
         .map_err(|_| Error::invalid("a mount point has no NUL byte"))?;
     let flags = libc::UMOUNT_NOFOLLOW | if detach { libc::MNT_DETACH } else { 0 };
