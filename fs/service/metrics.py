@@ -1,0 +1,90 @@
+"""`GET /metrics`: the process in Prometheus' text format.
+
+Why by hand: the few lines of the format are all that is needed, and nothing is global.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from firepond.fs.manager.model import PublicState, State
+
+Sample = tuple[str, Mapping[str, Any], float]
+
+
+def process_samples(started_s: float) -> list[Sample]:
+    """Samples that every process has."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    with Path("/proc/self/statm").open(encoding="ascii") as statm:
+        resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return [
+        ("firepond_process_uptime_seconds", {}, time.monotonic() - started_s),
+        ("firepond_process_cpu_seconds_total", {}, usage.ru_utime + usage.ru_stime),
+        ("firepond_process_resident_bytes", {}, resident),
+    ]
+
+
+def storage_samples(report: Mapping[str, Any]) -> list[Sample]:
+    """Samples of a storage engine's status."""
+    samples: list[Sample] = []
+    for target in report.get("targets", ()):
+        labels = {"target": target["target"], "chain": target["chain"]}
+        samples.append(("firepond_target_used_bytes", labels, target["used_bytes"]))
+        samples.append(("firepond_target_chunks", labels, target["chunk_count"]))
+        state = {**labels, "state": target["local_state"]}
+        samples.append(("firepond_target_local_state", state, 1))
+    for disk in report.get("disks", ()):
+        labels = {"disk": disk["path"]}
+        samples.append(("firepond_disk_total_bytes", labels, disk["total_bytes"]))
+        samples.append(("firepond_disk_free_bytes", labels, disk["free_bytes"]))
+        samples.append(("firepond_disk_failed", labels, float(bool(disk.get("failed")))))
+    return samples
+
+
+def meta_samples(report: Mapping[str, Any]) -> list[Sample]:
+    """Every number of a metadata engine's status."""
+    return [
+        (f"firepond_meta_{name}", {}, float(value))
+        for name, value in report.get("meta", {}).items()
+        if isinstance(value, int | float)
+    ]
+
+
+def manager_samples(state: State, term: int) -> list[Sample]:
+    """Samples of the cluster as the manager sees it."""
+    samples: list[Sample] = [
+        ("firepond_manager_term", {}, term),
+        ("firepond_routing_version", {}, state.version),
+    ]
+    for node in state.nodes.values():
+        labels = {"node": node.id, "role": ",".join(node.roles)}
+        samples.append(("firepond_node_alive", labels, float(node.alive)))
+    counts = dict.fromkeys(PublicState, 0)
+    for chain in state.chains.values():
+        for member in chain.members:
+            counts[member.state] += 1
+    samples += [("firepond_targets", {"state": state}, count) for state, count in counts.items()]
+    return samples
+
+
+def render(samples: Iterable[Sample]) -> str:
+    """The text format; samples of one name stand together, as it demands."""
+    by_name: dict[str, list[str]] = {}
+    for name, labels, value in samples:
+        pairs = ",".join(f'{key}="{_escape(str(text))}"' for key, text in labels.items())
+        line = f"{name}{{{pairs}}} {value:.17g}" if pairs else f"{name} {value:.17g}"
+        by_name.setdefault(name, []).append(line)
+    lines = []
+    for name, group in by_name.items():
+        kind = "counter" if name.endswith("_total") else "gauge"
+        lines += [f"# TYPE {name} {kind}", *group]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
