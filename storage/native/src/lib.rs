@@ -1,3 +1,4 @@
 //! The storage service: a chunk store per disk, chains of replicas over it.
 
+pub mod chain;
 pub mod store;

@@ -1,0 +1,198 @@
+//! The runtime of `update`: performs its actions and brings back what became of them.
+//!
+//! Invariants: storing and forwarding run at the same time on this one task; every event is judged
+//! under the standing of its moment; a store operation that began is awaited before the chunk's lock
+//! is given up.
+
+use super::backend::Backend;
+use super::forward::forward;
+use super::job::Job;
+use super::replica::Replica;
+use super::update::{Action, Event, Plan, Update};
+use crate::store::{ChunkWrite, ReadVersion, VersionState};
+use firepond_core::ids::{ChunkId, ChunkVersion, RoutingVersion, WriteId};
+use firepond_core::payload::Payload;
+use firepond_core::routing::Durability;
+use firepond_core::sys::clock::{Instant, now, sleep_until};
+use firepond_core::sys::disk::BoxFuture;
+use firepond_core::wire::storage::{UpdateKind, UpdateReply};
+use firepond_core::{ErrorKind, Result};
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long an update holds its chunk while the chain does not take it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Slots<'a> {
+    apply: Option<BoxFuture<'a, Result<VersionState>>>,
+    forward: Option<BoxFuture<'a, Result<UpdateReply>>>,
+    store: Option<BoxFuture<'a, Event>>,
+    retry_at: Option<Instant>,
+    tired_at: Instant,
+}
+
+/// Runs an update under the chunk's lock until it is acknowledged or given up.
+pub(super) async fn replicate<B: Backend>(
+    replica: &Replica<B>,
+    job: &Job,
+    plan: Plan,
+    mut update: Update,
+) -> Result<UpdateReply> {
+    let mut routing = replica.node.peers.routing().subscribe();
+    let mut slots = Slots {
+        apply: None,
+        forward: None,
+        store: None,
+        retry_at: None,
+        tired_at: now() + PATIENCE,
+    };
+    let mut event = Event::Started;
+    loop {
+        for action in update.step(&replica.standing(), event) {
+            match action {
+                Action::Apply { chain_version, commit } => {
+                    let durability = replica.standing().durability;
+                    let version = plan.version;
+                    let write =
+                        job.write(version, chain_version, plan.replaces, commit, durability);
+                    slots.apply = Some(Box::pin(apply(replica, write)));
+                }
+                Action::Forward { to, chain_version, form } => {
+                    let sending = forward(replica, job, plan.version, to, chain_version, form);
+                    slots.forward = Some(Box::pin(sending));
+                }
+                Action::CancelForward => slots.forward = None,
+                Action::Commit { chain_version } => {
+                    let chunk = job.update.chunk;
+                    slots.store = Some(Box::pin(async move {
+                        let (target, version) = (replica.target, plan.version);
+                        let commit = replica.backend.commit(target, chunk, version, chain_version);
+                        let result = commit.await;
+                        note_commit(replica, chunk, &result);
+                        Event::Committed(result)
+                    }));
+                }
+                Action::Abort => {
+                    let (chunk, version) = (job.update.chunk, plan.version);
+                    slots.store = Some(Box::pin(async move {
+                        Event::Aborted(abort(replica, chunk, version).await)
+                    }));
+                }
+                Action::RetryAfter(pause) => slots.retry_at = Some(now() + pause),
+                Action::FailTarget(error) => replica.fail(&error),
+                Action::Finish(result) => {
+                    slots.end().await;
+                    return result;
+                }
+            }
+        }
+        event = slots.next(&mut routing).await;
+    }
+}
+
+impl Slots<'_> {
+    async fn next(&mut self, routing: &mut watch::Receiver<RoutingVersion>) -> Event {
+        let wake_at = self.retry_at.unwrap_or(self.tired_at).min(self.tired_at);
+        tokio::select! {
+            biased;
+            result = running(&mut self.apply) => Event::Applied(result),
+            result = running(&mut self.forward) => Event::Forwarded(result),
+            event = running(&mut self.store) => event,
+            Ok(()) = routing.changed() => Event::RoutingChanged,
+            () = sleep_until(wake_at) => {
+                self.retry_at = None;
+                if wake_at < self.tired_at { Event::RetryDue } else { Event::Tired }
+            }
+        }
+    }
+
+    /// Lets the store finish what it began.
+    async fn end(&mut self) {
+        if self.apply.is_some() {
+            running(&mut self.apply).await.ok();
+        }
+        if self.store.is_some() {
+            running(&mut self.store).await;
+        }
+    }
+}
+
+/// The output of the future in the slot, which is empty then; waits for ever on an empty slot.
+async fn running<T>(slot: &mut Option<BoxFuture<'_, T>>) -> T {
+    let output = poll_fn(|context| match slot.as_mut() {
+        Some(future) => future.as_mut().poll(context),
+        None => Poll::Pending,
+    })
+    .await;
+    *slot = None;
+    output
+}
+
+async fn apply<B: Backend>(replica: &Replica<B>, write: ChunkWrite) -> Result<VersionState> {
+    let (chunk, commit) = (write.chunk, write.commit);
+    if !commit {
+        replica.dirty.insert(chunk);
+    }
+    let mut result = replica.backend.apply(replica.target, write.clone()).await;
+    if matches!(&result, Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch) {
+        // A partial write touched a rotten block: mend the chunk, then write again.
+        replica.repair_locked(chunk).await?;
+        result = replica.backend.apply(replica.target, write).await;
+    }
+    if commit {
+        note_commit(replica, chunk, &result);
+    }
+    result
+}
+
+fn note_commit<B: Backend>(replica: &Replica<B>, chunk: ChunkId, result: &Result<VersionState>) {
+    if let Ok(state) = result {
+        replica.values.committed(chunk, (!state.removed).then_some(state.len));
+    }
+}
+
+/// Drops a pending version that nobody below has: what was committed is stored once more over it; a
+/// chunk that did not exist becomes a tombstone, so that the number is not used again.
+async fn abort<B: Backend>(
+    replica: &Replica<B>,
+    chunk: ChunkId,
+    version: ChunkVersion,
+) -> Result<()> {
+    let (target, backend) = (replica.target, &replica.backend);
+    let Some(state) = backend.state(target, chunk)? else { return Ok(()) };
+    let Some(pending) = state.pending.filter(|pending| pending.version == version) else {
+        return Ok(());
+    };
+    let mut write = ChunkWrite {
+        chunk,
+        kind: UpdateKind::Remove,
+        offset: 0,
+        len: 0,
+        chunk_len_max: pending.len,
+        payload: Payload::empty(),
+        checksum: 0,
+        version,
+        chain_version: pending.chain_version,
+        write_id: WriteId::default(),
+        tag: state.tag,
+        full_chunk: true,
+        commit: true,
+        recent_writes: state.recent_writes.clone(),
+        durability: Durability::Durable,
+    };
+    if let Some(before) = state.committed.filter(|before| !before.removed) {
+        let image = backend.read(target, chunk, ReadVersion::Committed, 0, before.len).await?;
+        write.kind = UpdateKind::Replace;
+        write.len = before.len;
+        write.chunk_len_max = before.len;
+        write.payload = image.payload;
+        write.checksum = before.checksum;
+        write.version = before.version;
+        write.chain_version = before.chain_version;
+        write.write_id = before.write_id;
+        write.tag = image.tag;
+    }
+    backend.apply(target, write).await.map(|_| ())
+}

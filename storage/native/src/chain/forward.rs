@@ -1,0 +1,121 @@
+//! One try to send an update to the successor.
+
+use super::backend::Backend;
+use super::job::{Job, stored_kind};
+use super::replica::Replica;
+use super::update::Form;
+use crate::store::{ReadVersion, VersionState};
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion};
+use firepond_core::payload::Payload;
+use firepond_core::routing::ChainTarget;
+use firepond_core::sys::clock::now;
+use firepond_core::transport::Request;
+use firepond_core::wire::storage::{
+    ForwardRequest, RecentWrite, UpdateKind, UpdateReply, UpdateRequest,
+};
+use firepond_core::wire::{CHUNK_MAX_BYTES, MessageKind, decode, encode};
+use firepond_core::{Error, ErrorKind, Result};
+use std::time::Duration;
+
+/// How long one try may take; routing that moves on ends it earlier.
+const TRY: Duration = Duration::from_secs(10);
+
+/// Sends an update under a chain version to a successor.
+pub(super) async fn forward<B: Backend>(
+    replica: &Replica<B>,
+    job: &Job,
+    version: ChunkVersion,
+    to: ChainTarget,
+    chain_version: ChainVersion,
+    form: Form,
+) -> Result<UpdateReply> {
+    let (mut message, payload) = match form {
+        Form::Delta => (delta(job, version), job.payload.clone()),
+        Form::Whole => {
+            let recent_writes = recent_writes(replica, job)?;
+            let message = ForwardRequest { full_chunk: true, recent_writes, ..delta(job, version) };
+            (message, job.payload.clone())
+        }
+        Form::Image => image(replica, job.update.chunk, version).await?,
+    };
+    message.update.chain_version = chain_version;
+    message.update.target = to.target;
+    send(replica, to, message, payload).await
+}
+
+/// Sends a message to the node of a successor.
+pub(crate) async fn send<B: Backend>(
+    replica: &Replica<B>,
+    to: ChainTarget,
+    message: ForwardRequest,
+    payload: Payload,
+) -> Result<UpdateReply> {
+    let mut request = Request::new(MessageKind::Forward, encode(&message), now() + TRY);
+    request.payload = payload;
+    let reply = replica.node.peers.call_node(to.node, request).await?;
+    decode(&reply.body)
+}
+
+fn delta(job: &Job, version: ChunkVersion) -> ForwardRequest {
+    let mut update = job.update.clone();
+    update.kind = stored_kind(update.kind);
+    ForwardRequest { update, version, full_chunk: false, committed: false, recent_writes: vec![] }
+}
+
+fn recent_writes<B: Backend>(replica: &Replica<B>, job: &Job) -> Result<Vec<RecentWrite>> {
+    let state = replica.backend.state(replica.target, job.update.chunk)?;
+    let known = state.map(|state| state.recent_writes).unwrap_or_default();
+    Ok(if known.is_empty() { job.recent_writes.clone() } else { known })
+}
+
+/// The whole chunk at a version, read back from our store.
+pub(crate) async fn image<B: Backend>(
+    replica: &Replica<B>,
+    chunk: ChunkId,
+    version: ChunkVersion,
+) -> Result<(ForwardRequest, Payload)> {
+    let state = replica.backend.state(replica.target, chunk)?;
+    let versions = state.iter().flat_map(|state| [state.committed, state.pending]);
+    let found = versions.flatten().find(|one| one.version == version).ok_or_else(|| {
+        Error::new(ErrorKind::ChunkBusy, "the version is gone").with("chunk", chunk)
+    })?;
+    let committed = state.as_ref().and_then(|state| state.committed) == Some(found);
+    let (tag, payload) = if found.removed {
+        (state.as_ref().map_or([0; 32], |state| state.tag), Payload::empty())
+    } else {
+        let which = ReadVersion::Exactly(version);
+        let image = replica.backend.read(replica.target, chunk, which, 0, found.len).await?;
+        (image.tag, image.payload)
+    };
+    let message = ForwardRequest {
+        update: whole_chunk(replica, chunk, &found, tag),
+        version,
+        full_chunk: true,
+        committed,
+        recent_writes: state.map(|state| state.recent_writes).unwrap_or_default(),
+    };
+    Ok((message, payload))
+}
+
+/// The update that makes exactly this version of a chunk.
+pub(crate) fn whole_chunk<B: Backend>(
+    replica: &Replica<B>,
+    chunk: ChunkId,
+    state: &VersionState,
+    tag: [u8; 32],
+) -> UpdateRequest {
+    UpdateRequest {
+        write_id: state.write_id,
+        chunk,
+        chain: replica.chain,
+        chain_version: state.chain_version,
+        target: replica.target,
+        kind: if state.removed { UpdateKind::Remove } else { UpdateKind::Replace },
+        offset: 0,
+        len: state.len,
+        checksum: state.checksum,
+        chunk_len_max: CHUNK_MAX_BYTES as u32,
+        tag,
+        capability: Vec::new(),
+    }
+}

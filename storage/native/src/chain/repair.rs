@@ -1,0 +1,174 @@
+//! Mends a chunk whose blocks rotted, from another serving replica.
+//!
+//! Invariants: only exactly the version that is committed here is taken, and only if its bytes have
+//! the checksum that is stored here; the chunk is replaced under its lock and never under a pending
+//! version; every mended chunk is one WARN line, as a disk that rots is the operator's business.
+
+use super::backend::Backend;
+use super::replica::Replica;
+use crate::store::{ChunkState, ChunkWrite, ReadImage, ReadVersion, VersionState};
+use bytes::Bytes;
+use firepond_core::checksum::crc32c;
+use firepond_core::ids::ChunkId;
+use firepond_core::payload::Payload;
+use firepond_core::routing::{ChainTarget, Durability};
+use firepond_core::sys::clock::now;
+use firepond_core::transport::Request;
+use firepond_core::wire::MessageKind;
+use firepond_core::wire::storage::{
+    READ_FLAG_RELAXED, ReadIo, ReadResult, UpdateKind, decode_table, encode_table,
+};
+use firepond_core::{Error, ErrorKind, Result};
+use std::time::Duration;
+
+/// How long one replica may take to send its copy.
+const FETCH_PATIENCE: Duration = Duration::from_secs(5);
+
+impl<B: Backend> Replica<B> {
+    /// Answers a read of rotten blocks from another replica, and mends the chunk here.
+    pub(super) async fn read_mended(
+        &self,
+        chunk: ChunkId,
+        which: ReadVersion,
+        offset: u32,
+        len: u32,
+        error: Error,
+    ) -> Result<ReadImage> {
+        let state = self.backend.state(self.target, chunk)?;
+        let committed = state.as_ref().and_then(|state| state.committed);
+        let Some(wanted) = committed.filter(|one| !one.removed && fits(which, one)) else {
+            return Err(error);
+        };
+        let (bytes, source) = self.fetch(chunk, &wanted).await.map_err(|_| error)?;
+        let guard = self.lock(chunk).await?;
+        self.mend_locked(chunk, &wanted, &bytes, source).await?;
+        drop(guard);
+        let start = (offset as usize).min(bytes.len());
+        let end = (start + len as usize).min(bytes.len());
+        let part = bytes.slice(start..end);
+        Ok(ReadImage {
+            checksum: crc32c(&part),
+            payload: Payload::from_bytes(part),
+            version: wanted.version,
+            chunk_len: wanted.len,
+            tag: state.map_or([0; 32], |state| state.tag),
+        })
+    }
+
+    /// Mends the committed version of a chunk under its lock.
+    pub(super) async fn repair_locked(&self, chunk: ChunkId) -> Result<()> {
+        let state = self.backend.state(self.target, chunk)?;
+        let wanted = state.and_then(|state| state.committed).filter(|one| !one.removed);
+        let Some(wanted) = wanted else { return Ok(()) };
+        let (bytes, source) = self.fetch(chunk, &wanted).await?;
+        self.mend_locked(chunk, &wanted, &bytes, source).await
+    }
+
+    async fn mend_locked(
+        &self,
+        chunk: ChunkId,
+        wanted: &VersionState,
+        bytes: &Bytes,
+        source: ChainTarget,
+    ) -> Result<()> {
+        let Some(state) = self.backend.state(self.target, chunk)? else { return Ok(()) };
+        if state.pending.is_some() || state.committed != Some(*wanted) {
+            return Ok(()); // It moved on; if it still is rotten, the next read mends it.
+        }
+        let which = ReadVersion::Committed;
+        if self.backend.read(self.target, chunk, which, 0, wanted.len).await.is_ok() {
+            return Ok(()); // Somebody else was faster.
+        }
+        self.backend.apply(self.target, mended(chunk, wanted, &state, bytes)).await?;
+        self.node.count_repaired();
+        tracing::warn!(
+            %chunk,
+            target_id = self.target.0,
+            source_target = source.target.0,
+            version = wanted.version.0,
+            "a rotten chunk was mended from another replica"
+        );
+        Ok(())
+    }
+
+    /// The bytes of exactly this version from another serving replica.
+    async fn fetch(&self, chunk: ChunkId, wanted: &VersionState) -> Result<(Bytes, ChainTarget)> {
+        let routing = self.node.peers.routing().current();
+        let mut last =
+            Error::new(ErrorKind::ChunkChecksumMismatch, "no other replica to mend from")
+                .with("chunk", chunk);
+        for other in routing.chain(self.chain)?.serving().rev() {
+            if other.target == self.target {
+                continue;
+            }
+            match self.fetch_from(*other, chunk, wanted).await {
+                Ok(bytes) => return Ok((bytes, *other)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn fetch_from(
+        &self,
+        other: ChainTarget,
+        chunk: ChunkId,
+        wanted: &VersionState,
+    ) -> Result<Bytes> {
+        let io = ReadIo {
+            chunk: chunk.0,
+            chain: self.chain.0.into(),
+            chain_version: 0.into(),
+            offset: 0.into(),
+            len: wanted.len.into(),
+            target: other.target.0.into(),
+            flags: READ_FLAG_RELAXED.into(),
+            reserved: 0.into(),
+        };
+        let deadline = now() + FETCH_PATIENCE;
+        let request = Request::new(MessageKind::BatchRead, encode_table(&[io]), deadline);
+        let reply = self.node.peers.call_node(other.node, request).await?;
+        let results = decode_table::<ReadResult>(&reply.body)?;
+        let found = results.first().ok_or_else(|| Error::internal("an empty batch came back"))?;
+        let bytes = reply.payload.complete().await?;
+        let equal = found.status.get() == 0
+            && found.version.get() == wanted.version.0
+            && bytes.len() == wanted.len as usize
+            && crc32c(bytes) == wanted.checksum;
+        if !equal {
+            let why = "the other replica does not have this version";
+            return Err(Error::new(ErrorKind::ChunkChecksumMismatch, why)
+                .with("chunk", chunk)
+                .with("target", other.target));
+        }
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+}
+
+fn fits(which: ReadVersion, committed: &VersionState) -> bool {
+    match which {
+        ReadVersion::Committed => true,
+        ReadVersion::Exactly(version) => version == committed.version,
+        ReadVersion::Newest => false,
+    }
+}
+
+fn mended(chunk: ChunkId, wanted: &VersionState, state: &ChunkState, bytes: &Bytes) -> ChunkWrite {
+    ChunkWrite {
+        chunk,
+        kind: UpdateKind::Replace,
+        offset: 0,
+        len: wanted.len,
+        chunk_len_max: wanted.len,
+        payload: Payload::from_bytes(bytes.clone()),
+        checksum: wanted.checksum,
+        version: wanted.version,
+        chain_version: wanted.chain_version,
+        write_id: wanted.write_id,
+        tag: state.tag,
+        full_chunk: true,
+        commit: true,
+        recent_writes: state.recent_writes.clone(),
+        durability: Durability::Durable,
+    }
+}

@@ -1,0 +1,316 @@
+//! One target at work: updates from clients and the predecessor, in the order of the chunk locks.
+//!
+//! Why thin: what happens is decided by `admit`, `update`, `read` and `target_state`; here are only
+//! the lock, the fresh standing after it, and the tasks.
+//! Invariants: the standing is checked again after the lock; an update that began ends whatever
+//! becomes of its sender; at most `UPDATES_MAX_COUNT` are under way.
+//! Locks: `locks` (one chunk) before `state`; `state` is never held across an await.
+
+use super::admit::{Origin, Verdict, admit};
+use super::backend::Backend;
+use super::dirty::DirtyChunks;
+use super::drive::replicate;
+use super::job::Job;
+use super::locks::{ChunkGuard, ChunkLocks};
+use super::node::Node;
+use super::role::Standing;
+use super::space::{Promised, Room};
+use super::target_state::{Shown, TargetState};
+use super::update::{Plan, Update};
+use super::values::ValueIndex;
+use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::payload::Payload;
+use firepond_core::routing::{LocalState, Routing};
+use firepond_core::sys::clock::now;
+use firepond_core::sys::task;
+use firepond_core::wire::storage::{ForwardRequest, UpdateKind, UpdateReply, UpdateRequest};
+use firepond_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Updates of one target that may be under way or waiting; more are refused.
+pub const UPDATES_MAX_COUNT: usize = 1024;
+/// How long an update that names a newer chain version than ours waits for our routing.
+const ROUTING_PATIENCE: Duration = Duration::from_millis(500);
+/// Pendings that one update brings to an end before its own turn.
+const ROLLS_MAX_COUNT: usize = 4;
+
+/// One target of this node.
+pub struct Replica<B> {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The target.
+    pub target: TargetId,
+    /// Its chain.
+    pub chain: ChainId,
+    /// Where its chunks are.
+    pub backend: B,
+    /// The room of its disk.
+    pub promised: Promised,
+    /// Values of the KV tier, by last use.
+    pub values: ValueIndex,
+    pub(super) locks: ChunkLocks,
+    pub(super) dirty: DirtyChunks,
+    state: Mutex<TargetState>,
+    permits: Arc<Semaphore>,
+}
+
+impl<B: Backend> Replica<B> {
+    /// A target that is open; what is pending in it is known from the start.
+    ///
+    /// # Errors
+    /// As the store.
+    pub fn new(
+        node: Arc<Node>,
+        target: TargetId,
+        chain: ChainId,
+        backend: B,
+        promised: Promised,
+    ) -> Result<Replica<B>> {
+        let dirty = DirtyChunks::default();
+        backend.pending(target)?.into_iter().for_each(|chunk| dirty.insert(chunk));
+        Ok(Replica {
+            node,
+            target,
+            chain,
+            backend,
+            promised,
+            values: ValueIndex::default(),
+            locks: ChunkLocks::default(),
+            dirty,
+            state: Mutex::default(),
+            permits: Arc::new(Semaphore::new(UPDATES_MAX_COUNT)),
+        })
+    }
+
+    /// What the target may do now.
+    pub fn standing(&self) -> Standing {
+        self.standing_in(&self.node.peers.routing().current())
+    }
+
+    /// What the target may do under a snapshot.
+    pub fn standing_in(&self, routing: &Routing) -> Standing {
+        let (local, lease) = (self.state.lock().local(), self.node.holds_lease());
+        Standing::of(routing, self.chain, self.target, local, lease)
+    }
+
+    /// What is reported of the target.
+    pub fn local_state(&self) -> LocalState {
+        self.state.lock().local()
+    }
+
+    /// Changes the local state.
+    pub(crate) fn change_state(&self, change: impl FnOnce(&mut TargetState)) {
+        let mut state = self.state.lock();
+        let before = state.local();
+        change(&mut state);
+        let after = state.local();
+        if before != after {
+            tracing::info!(target_id = self.target.0, ?before, ?after, "target state changed");
+        }
+    }
+
+    /// Takes note of newer routing, of the end of old work and of the disk's health.
+    pub fn refresh_state(&self, routing: &Routing) {
+        let node = routing.node(self.node.id);
+        let info = routing.chain(self.chain).ok();
+        let shown = Shown {
+            chain_version: info.map_or(ChainVersion(0), |info| info.version),
+            state: info.and_then(|info| info.member(self.target)).map(|entry| entry.state),
+            incarnation_known: node.is_ok_and(|info| info.incarnation == self.node.incarnation),
+        };
+        let broken = self.backend.disk_failed().is_some();
+        self.change_state(|state| {
+            state.routing(shown);
+            if broken {
+                state.disk_failed();
+            }
+        });
+        if self.state.lock().is_leaving() && self.locks.held_count() == 0 {
+            self.change_state(TargetState::work_ended);
+        }
+    }
+
+    /// An update that others may have was lost here: the target leaves the chain.
+    pub(super) fn fail(&self, error: &Error) {
+        tracing::warn!(target_id = self.target.0, %error, "target taken out: it lost an update");
+        self.change_state(TargetState::failed);
+    }
+
+    /// An update from a client.
+    ///
+    /// # Errors
+    /// What `Standing::check_client_update`, `admit` and the chain say.
+    pub async fn update(
+        self: &Arc<Self>,
+        update: UpdateRequest,
+        payload: Payload,
+    ) -> Result<UpdateReply> {
+        let sent = update.chain_version;
+        let job = Job::from_client(update, payload)?;
+        self.await_routing(sent).await;
+        self.standing().check_client_update(sent)?;
+        self.spawn(job).await
+    }
+
+    /// An update from the predecessor.
+    ///
+    /// # Errors
+    /// As `update`.
+    pub async fn forward(
+        self: &Arc<Self>,
+        request: ForwardRequest,
+        payload: Payload,
+    ) -> Result<UpdateReply> {
+        let sent = request.update.chain_version;
+        let job = Job::from_predecessor(request, payload)?;
+        self.await_routing(sent).await;
+        self.standing().check_forward(sent)?;
+        self.spawn(job).await
+    }
+
+    /// A peer that knows more than we do is right: our routing follows in a moment.
+    pub(crate) async fn await_routing(&self, sent: ChainVersion) {
+        let deadline = now() + ROUTING_PATIENCE;
+        let handle = self.node.peers.routing();
+        loop {
+            let routing = handle.current();
+            let known = routing.chain(self.chain).map_or(ChainVersion(0), |info| info.version);
+            if sent <= known || handle.wait_newer(routing.version, deadline).await.is_err() {
+                return;
+            }
+            self.refresh_state(&handle.current());
+        }
+    }
+
+    async fn spawn(self: &Arc<Self>, job: Job) -> Result<UpdateReply> {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return Err(Error::new(ErrorKind::PeerOverloaded, "too many updates of the target")
+                .with("target", self.target));
+        };
+        let replica = Arc::clone(self);
+        let running = task::spawn(async move {
+            let result = replica.run(&job).await;
+            drop(permit);
+            result
+        });
+        running.await.map_err(|error| Error::internal(format!("an update ended: {error}")))?
+    }
+
+    async fn run(&self, job: &Job) -> Result<UpdateReply> {
+        let guard = self.locks.lock(job.update.chunk).await?;
+        let result = self.run_locked(job).await;
+        self.refresh_dirty(job.update.chunk);
+        drop(guard);
+        result
+    }
+
+    async fn run_locked(&self, job: &Job) -> Result<UpdateReply> {
+        let facts = job.facts();
+        let (room, _promise) = match facts.kind {
+            UpdateKind::Remove => (Room::Ample, None),
+            _ => {
+                let len = u64::from(job.update.len);
+                let (room, promise) = self.promised.judge(self.backend.disk_space(), len);
+                (room, Some(promise))
+            }
+        };
+        for _ in 0..ROLLS_MAX_COUNT {
+            let standing = self.standing();
+            check(&standing, job)?;
+            let state = self.backend.state(self.target, facts.chunk)?;
+            let (version, full_chunk) = match admit(&standing, &facts, state.as_ref(), room)? {
+                Verdict::Done(reply) => return Ok(reply),
+                Verdict::Adopt(pending) => {
+                    let plan = plan(job, pending.version, false, room);
+                    return replicate(self, job, plan, Update::adopt(plan, pending)).await;
+                }
+                Verdict::RollForward(pending) => {
+                    match self.settle_locked(facts.chunk).await {
+                        Ok(()) => continue,
+                        // A removal needs no room below: it follows the pending version at once.
+                        Err(error) if supersedes(&error, job) => (pending.version.0 + 1, true),
+                        Err(error) => return Err(error),
+                    }
+                }
+                Verdict::Begin { version, full_chunk } => (version.0, full_chunk),
+            };
+            let plan = plan(job, ChunkVersion(version), full_chunk, room);
+            return replicate(self, job, plan, Update::new(plan)).await;
+        }
+        Err(Error::new(ErrorKind::ChunkBusy, "earlier updates of the chunk do not end")
+            .with("chunk", facts.chunk))
+    }
+
+    /// Brings what is pending of a chunk to its end.
+    ///
+    /// # Errors
+    /// As the chain.
+    pub async fn settle(&self, chunk: ChunkId) -> Result<()> {
+        let guard = self.locks.lock(chunk).await?;
+        let result = self.settle_locked(chunk).await;
+        self.refresh_dirty(chunk);
+        drop(guard);
+        result
+    }
+
+    /// As `settle`, under the chunk's lock.
+    pub(crate) async fn settle_locked(&self, chunk: ChunkId) -> Result<()> {
+        let state = self.backend.state(self.target, chunk)?;
+        let Some(pending) = state.and_then(|state| state.pending) else { return Ok(()) };
+        let job = Job::from_pending(self.chain, self.target, chunk, &pending);
+        let plan = Plan {
+            version: pending.version,
+            whole: false,
+            replaces: true,
+            has_payload: false,
+            persist_first: false,
+        };
+        replicate(self, &job, plan, Update::adopt(plan, pending)).await.map(|_| ())
+    }
+
+    /// The lock of a chunk, for resync and repair.
+    pub(crate) async fn lock(&self, chunk: ChunkId) -> Result<ChunkGuard> {
+        self.locks.lock(chunk).await
+    }
+
+    /// Under the chunk's lock: the set says what the store says.
+    pub(crate) fn refresh_dirty(&self, chunk: ChunkId) {
+        match self.backend.state(self.target, chunk) {
+            Ok(state) if state.as_ref().is_none_or(|state| state.pending.is_none()) => {
+                self.dirty.remove(chunk);
+            }
+            _ => self.dirty.insert(chunk),
+        }
+    }
+
+    /// Chunks with a pending version.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.count()
+    }
+}
+
+fn check(standing: &Standing, job: &Job) -> Result<()> {
+    match job.origin {
+        Origin::Client => standing.check_client_update(job.update.chain_version),
+        Origin::Predecessor { .. } => standing.check_forward(job.update.chain_version),
+    }
+}
+
+fn supersedes(error: &Error, job: &Job) -> bool {
+    error.kind() == ErrorKind::DiskFull
+        && job.update.kind == UpdateKind::Remove
+        && job.origin == Origin::Client
+}
+
+fn plan(job: &Job, version: ChunkVersion, full_chunk: bool, room: Room) -> Plan {
+    Plan {
+        version,
+        whole: job.is_whole(),
+        replaces: full_chunk,
+        has_payload: true,
+        persist_first: room == Room::Tight,
+    }
+}
