@@ -119,3 +119,35 @@ def unmount(mount_point: str, detach: bool = False) -> None:
 
 def logging_init(level: str) -> None:
     """Starts logging at a level ("debug", "info", "warning", "error"). Once per process."""
+
+# --- meta.rs: the metadata engine ---
+
+@final
+class MetaEngine:
+    """A metadata service of this process.
+
+    Options: `store` ("embedded" or "memory"), `chunk_size_bytes`, `stripe_count`,
+    `session_lease_ms`, `root_uid`, `root_gid`, `worker_count`.
+    """
+
+    def __init__(
+        self,
+        node_id: int,
+        incarnation: int,
+        listen: str,
+        data_dir: str,
+        routing: RoutingHandle,
+        options: dict[str, int | str],
+    ) -> None: ...
+    @property
+    def data_address(self) -> str:
+        """Where it listens, with the port that was picked."""
+
+    def start(self) -> None:
+        """Opens the store, listens and serves."""
+
+    def status(self) -> dict[str, Any]:
+        """Counts: inodes, clients, open_files, collect_backlog, conflicts, operations."""
+
+    def stop(self) -> None:
+        """Stops serving and closes the store. Stopping twice is fine."""
