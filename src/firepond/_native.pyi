@@ -1,7 +1,10 @@
 """Types of the native module. Each section belongs to one file of fs/native/py/src."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, final
+
+from firepond.fs.errors import FirepondError
 
 __version__: str
 
@@ -151,3 +154,121 @@ class MetaEngine:
 
     def stop(self) -> None:
         """Stops serving and closes the store. Stopping twice is fine."""
+
+# --- client.rs: files ---
+
+# Every method of FileClient and File takes `done`: without it the call waits; with it the call
+# returns None at once, and done(result, error) is called at the end, on another thread.
+
+_Done = Callable[[Any, BaseException | None], object] | None
+_Row = tuple[tuple[int, int, int, int, int, int, int], tuple[int, int, int, int, int]]
+
+@final
+class FileClient:
+    """The files of a cluster, as one user. Paths are absolute bytes."""
+
+    def __new__(
+        cls,
+        connection: Connection,
+        uid: int,
+        gid: int,
+        groups: list[int],
+        operation_timeout_ms: int = 30_000,
+    ) -> Self: ...
+    def open(
+        self,
+        path: bytes,
+        read: bool,
+        write: bool,
+        create: bool,
+        exclusive: bool,
+        truncate: bool,
+        mode: int,
+        chunk_size_bytes: int = 0,
+        stripe_count: int = 0,
+        done: _Done = None,
+    ) -> File: ...
+    def stat(self, path: bytes, follow: bool, done: _Done = None) -> _Row: ...
+    def set_attributes(
+        self,
+        path: bytes,
+        follow: bool,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        accessed_ns: int | None = None,
+        modified_ns: int | None = None,
+        done: _Done = None,
+    ) -> _Row: ...
+    def make_directory(self, path: bytes, mode: int, done: _Done = None) -> _Row: ...
+    def remove_directory(self, path: bytes, done: _Done = None) -> None: ...
+    def unlink(self, path: bytes, done: _Done = None) -> None: ...
+    def rename(self, path: bytes, new_path: bytes, replace: bool, done: _Done = None) -> None: ...
+    def link(self, path: bytes, new_path: bytes, done: _Done = None) -> _Row: ...
+    def make_symlink(self, target: bytes, path: bytes, done: _Done = None) -> _Row: ...
+    def read_link(self, path: bytes, done: _Done = None) -> bytes: ...
+    def read_directory(
+        self, inode: int, after: bytes | None, limit: int, attributes: bool, done: _Done = None
+    ) -> tuple[list[tuple[bytes, int, int, _Row | None]], bool]: ...
+    def stat_file_system(self, done: _Done = None) -> tuple[int, int, int]: ...
+    def read_batch(
+        self, reads: list[tuple[File, int, Any]], done: _Done = None
+    ) -> list[int | FirepondError]: ...
+    def shutdown(self, done: _Done = None) -> None: ...
+
+@final
+class File:
+    """An open file. Offsets and lengths are bytes."""
+
+    def pread(self, offset: int, length: int, done: _Done = None) -> bytes: ...
+    def readinto(self, offset: int, buffer: Any, done: _Done = None) -> int: ...
+    def pwrite(self, offset: int, buffer: Any, done: _Done = None) -> int: ...
+    def append(self, buffer: Any, done: _Done = None) -> int: ...
+    def flush(self, done: _Done = None) -> None: ...
+    def sync(self, done: _Done = None) -> None: ...
+    def close(self, done: _Done = None) -> None: ...
+    def truncate(self, size: int, done: _Done = None) -> _Row: ...
+    def stat(self, done: _Done = None) -> _Row: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def inode(self) -> int: ...
+
+# --- kv_cache.rs: the KV tier ---
+
+@final
+class KvCache:
+    """An open namespace of the KV tier."""
+
+    @staticmethod
+    def open(connection: Connection, namespace: str, timeout_ms: int) -> KvCache:
+        """Opens a namespace that exists or is about to appear in routing."""
+
+    def put(
+        self, keys: list[bytes], values: list[Buffer], timeout_ms: int
+    ) -> list[bool | FirepondError]:
+        """Per key: True when it was stored, False when it existed, or an exception."""
+
+    def get_into(
+        self, keys: list[bytes], buffers: list[Buffer], timeout_ms: int
+    ) -> list[int | None]:
+        """Per key: the size of the value that is in its buffer now, or None."""
+
+    def get(self, keys: list[bytes], timeout_ms: int) -> list[bytes | None]:
+        """Per key: the value, or None."""
+
+    def sizes(self, keys: list[bytes], timeout_ms: int) -> list[int | None]:
+        """Per key: the size of its value, or None."""
+
+    def match_prefix(self, keys: list[bytes], timeout_ms: int) -> int:
+        """How many leading keys have a value."""
+
+    def delete(self, keys: list[bytes], timeout_ms: int) -> list[FirepondError | None]:
+        """Per key: None, or an exception."""
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the namespace was opened."""
+
+    def close(self) -> None:
+        """Lets the namespace go; calls that run end first."""
