@@ -72,7 +72,8 @@ mod tests {
         first.settle();
         let again = channels.acquire();
         assert_eq!((again.write_id().channel, again.write_id().sequence), (0, 2));
-        drop(again);
-        assert_eq!(channels.acquire().write_id().channel, 1);
+        assert_eq!(channels.acquire().write_id().channel, 1, "the lent one is not lent twice");
+        let _lost = again;
+        assert_eq!(channels.acquire().write_id().channel, 2, "dropped unsettled: retired");
     }
 }
