@@ -1,0 +1,199 @@
+//! `apply`: stores an update, as the pending version or as the committed one.
+//!
+//! Steps: lock the chunk → decide → take pages and write them, while the payload arrives → make the
+//! record → hand it to the committer → answer when it is durable.
+//! Invariants: it runs to its end although its caller is gone, for the kernel may still write into
+//! pages that it took; a failure before the record exists gives the pages back.
+
+use super::committer::Job;
+use super::content::Draft;
+use super::core::Core;
+use super::image::Image;
+use super::locks::ChunkGuard;
+use super::record::{ChunkKey, Record, Version, released_by};
+use super::rules::{self, Decision};
+use super::types::{ChunkWrite, VersionState};
+use firepond_core::routing::Durability;
+use firepond_core::sys::{clock, task};
+use firepond_core::wire::storage::UpdateKind;
+use firepond_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::oneshot;
+
+/// Applies an update of a chunk.
+pub(super) async fn apply(
+    core: &Arc<Core>,
+    key: ChunkKey,
+    write: ChunkWrite,
+) -> Result<VersionState> {
+    rules::check_arguments(&write).map_err(|error| key.describe(error))?;
+    let core = Arc::clone(core);
+    let applied = task::spawn(async move { apply_locked(&core, key, write).await });
+    let result = applied
+        .await
+        .unwrap_or_else(|error| Err(Error::internal("an update was lost").with("cause", error)));
+    result.map_err(|error| key.describe(error))
+}
+
+async fn apply_locked(core: &Arc<Core>, key: ChunkKey, write: ChunkWrite) -> Result<VersionState> {
+    let guard = core.locks.lock(key).await;
+    core.check_disk()?;
+    core.target(key.target)?;
+    let record = core.lookup(&key)?;
+    let now_ns = clock::unix_time_ns();
+    let age = core.options.tombstone_age;
+    match rules::decide(record.as_deref(), &write, now_ns, age)? {
+        Decision::Committed(state) => return Ok(state),
+        Decision::Pending(state) if !write.commit => return Ok(state),
+        Decision::Pending(state) => {
+            let record = record.as_deref().cloned().unwrap_or_default();
+            let next = super::commit::promoted(&record, write.chain_version, now_ns);
+            hand_over(core, key, guard, Some(&record), next, Durability::Durable).await?;
+            return Ok(VersionState { chain_version: write.chain_version, ..state });
+        }
+        Decision::Apply => {}
+    }
+    let draft = make_draft(core, record.as_deref(), &write).await?;
+    let version = new_version(record.as_deref(), &write, draft);
+    let state = version.state;
+    let next = new_record(record.as_deref(), &write, version, now_ns);
+    hand_over(core, key, guard, record.as_deref(), next, write.durability).await?;
+    Ok(state)
+}
+
+/// Writes the bytes of the new version. Tries once more when pages are about to become free.
+async fn make_draft(core: &Core, record: Option<&Record>, write: &ChunkWrite) -> Result<Draft> {
+    let takes_space = !matches!(write.kind, UpdateKind::Remove | UpdateKind::Truncate);
+    if takes_space && core.starved.load(Ordering::Relaxed) {
+        return Err(Error::new(ErrorKind::DiskFull, "the reserve for the index is under attack")
+            .with("disk", core.disk.root().display()));
+    }
+    match try_draft(core, record, write).await {
+        Err(error) if error.kind() == ErrorKind::DiskFull => {
+            core.queue.hurry();
+            clock::sleep(core.options.lazy_interval.min(std::time::Duration::from_millis(20)))
+                .await;
+            try_draft(core, record, write).await
+        }
+        other => other,
+    }
+}
+
+async fn try_draft(core: &Core, record: Option<&Record>, write: &ChunkWrite) -> Result<Draft> {
+    let is_whole =
+        write.full_chunk || matches!(write.kind, UpdateKind::Replace | UpdateKind::Create);
+    let base = record.and_then(Record::existing).filter(|_| !is_whole);
+    let mut draft = match base {
+        Some(version) => Draft::new(Image::clone(&version.image), version.state.len),
+        None => Draft::new(Image::default(), 0),
+    };
+    let made = match write.kind {
+        UpdateKind::Remove => {
+            draft = Draft::new(Image::default(), 0);
+            Ok(())
+        }
+        UpdateKind::Truncate => draft.resize(core, write.len).await,
+        UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create => {
+            draft.write(core, write).await
+        }
+    };
+    match made {
+        Ok(()) => {
+            release_unused(core, &draft);
+            Ok(draft)
+        }
+        Err(error) => {
+            core.space.free(&draft.taken);
+            Err(error)
+        }
+    }
+}
+
+/// Gives back pages that the draft took and replaced again.
+fn release_unused(core: &Core, draft: &Draft) {
+    let mut taken = Image::default();
+    for extent in &draft.taken {
+        taken.push(*extent, &vec![0; extent.count as usize]);
+    }
+    core.space.free(&super::image::released(&[&taken], &[&draft.image]));
+}
+
+fn new_version(record: Option<&Record>, write: &ChunkWrite, draft: Draft) -> Version {
+    let existing = record.and_then(Record::existing);
+    let is_new = write.full_chunk
+        || matches!(write.kind, UpdateKind::Replace | UpdateKind::Create)
+        || existing.is_none();
+    let state = VersionState {
+        version: write.version,
+        chain_version: write.chain_version,
+        write_id: write.write_id,
+        len: draft.len,
+        checksum: draft.checksum(),
+        removed: write.kind == UpdateKind::Remove,
+    };
+    let tag = existing.filter(|_| !is_new).map_or(write.tag, |version| version.tag);
+    Version { state, tag, image: Arc::new(draft.image) }
+}
+
+fn new_record(
+    record: Option<&Record>,
+    write: &ChunkWrite,
+    version: Version,
+    now_ns: u64,
+) -> Record {
+    let mut next = record.cloned().unwrap_or_default();
+    next.updated_ns = now_ns;
+    if write.full_chunk && !write.recent_writes.is_empty() {
+        next.recent_writes.clear();
+        for recent in &write.recent_writes {
+            let state = VersionState {
+                version: recent.version,
+                write_id: recent.write_id,
+                ..version.state
+            };
+            next.remember(&state);
+        }
+    }
+    if write.commit {
+        next.remember(&version.state);
+        next.committed = Some(version);
+        next.pending = None;
+    } else {
+        next.pending = Some(version);
+    }
+    next
+}
+
+/// Queues a record and waits for it as long as its durability asks for.
+async fn hand_over(
+    core: &Core,
+    key: ChunkKey,
+    guard: ChunkGuard,
+    old: Option<&Record>,
+    next: Record,
+    durability: Durability,
+) -> Result<()> {
+    let record = Arc::new(next);
+    let freed = released_by(old, Some(&record));
+    core.account(&key, old, Some(&record));
+    let job = |is_visible, answer, _guard| {
+        let record = Some(Arc::clone(&record));
+        Job { key, record, freed, is_visible, answer, _guard }
+    };
+    match durability {
+        Durability::Cache => {
+            core.cache.publish_unwritten(key, Arc::clone(&record));
+            core.note_pending(key, Some(&record));
+            core.queue.push(job(true, None, None));
+            Ok(())
+        }
+        Durability::Durable => {
+            let (answer, durable) = oneshot::channel();
+            core.queue.push(job(false, Some(answer), Some(guard)));
+            durable.await.unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Closed, "the store was closed during the update"))
+            })
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Group commit: one thread that makes the updates of many durable together.
+//!
+//! Why a thread of its own: it sleeps in two syncs (data, then index), and whatever arrives meanwhile
+//! is the next group, so the group grows with the load and nobody waits on purpose.
+//! Order within a group: data synced → records written and synced → records visible, pages of the old
+//! versions retired → answers. A commit is visible before (its pending version is durable already)
+//! and rides along with the next group, at the latest after `lazy_interval`.
+//! Invariants: records of one chunk are queued under its lock, so in order; the last one of a group
+//! is written. A failed sync fails the disk: nothing can be said of what was written.
+
+use super::codec::{chunk_key, encode_record, tombstone_key};
+use super::core::Core;
+use super::image::Extent;
+use super::index::Change;
+use super::locks::ChunkGuard;
+use super::maintenance;
+use super::record::{ChunkKey, Record};
+use firepond_core::Result;
+use firepond_core::sys::clock::{self, Instant};
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Lazy records beyond which the group is committed at once: they take memory.
+const LAZY_MAX_COUNT: usize = 4096;
+
+/// How often maintenance runs.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One record on its way to the index.
+pub(super) struct Job {
+    pub(super) key: ChunkKey,
+    /// None removes the record.
+    pub(super) record: Option<Arc<Record>>,
+    /// Pages that the record does not use any more.
+    pub(super) freed: Vec<Extent>,
+    /// Whether the record was published already.
+    pub(super) is_visible: bool,
+    /// Who waits; a job without one is lazy.
+    pub(super) answer: Option<oneshot::Sender<Result<()>>>,
+    /// Held until the job is done.
+    pub(super) _guard: Option<ChunkGuard>,
+}
+
+/// What waits for the committer.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    jobs: Vec<Job>,
+    is_urgent: bool,
+    lazy_since: Option<Instant>,
+    is_closing: bool,
+}
+
+/// Why the committer woke.
+enum Wake {
+    Group(Vec<Job>),
+    Maintenance,
+    Closing(Vec<Job>),
+}
+
+impl Queue {
+    pub(super) fn push(&self, job: Job) {
+        let mut state = self.state.lock();
+        if state.is_closing {
+            // Dropping the job tells whoever waits; a lazy one leaves its pending version.
+            return;
+        }
+        let was_idle = state.lazy_since.is_none();
+        let was_urgent = state.is_urgent;
+        state.is_urgent |= job.answer.is_some() || state.jobs.len() >= LAZY_MAX_COUNT;
+        if was_idle {
+            state.lazy_since = Some(clock::now());
+        }
+        state.jobs.push(job);
+        let must_wake = was_idle || (state.is_urgent && !was_urgent);
+        drop(state);
+        if must_wake {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Commits what waits now, without delay.
+    pub(super) fn hurry(&self) {
+        self.state.lock().is_urgent = true;
+        self.changed.notify_one();
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().is_closing = true;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, lazy_interval: Duration, maintenance_at: Instant) -> Wake {
+        let mut state = self.state.lock();
+        loop {
+            if state.is_closing {
+                return Wake::Closing(state.take());
+            }
+            let now = clock::now();
+            let lazy_at = state.lazy_since.map(|since| since + lazy_interval);
+            if state.is_urgent || lazy_at.is_some_and(|at| at <= now) {
+                return Wake::Group(state.take());
+            }
+            if maintenance_at <= now {
+                return Wake::Maintenance;
+            }
+            let until = lazy_at.map_or(maintenance_at, |at| at.min(maintenance_at));
+            self.changed.wait_for(&mut state, until - now);
+        }
+    }
+}
+
+impl QueueState {
+    fn take(&mut self) -> Vec<Job> {
+        self.is_urgent = false;
+        self.lazy_since = None;
+        std::mem::take(&mut self.jobs)
+    }
+}
+
+/// The committer's thread.
+pub(super) fn run(core: &Arc<Core>) {
+    let mut maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
+    loop {
+        match core.queue.wait(core.options.lazy_interval, maintenance_at) {
+            Wake::Group(jobs) => commit_group(core, jobs),
+            Wake::Closing(jobs) => return commit_group(core, jobs),
+            Wake::Maintenance => {
+                commit_group(core, maintenance::run(core));
+                maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
+            }
+        }
+    }
+}
+
+fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
+    if jobs.is_empty() {
+        return;
+    }
+    core.group_count.fetch_add(1, Ordering::Relaxed);
+    core.update_count.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+    match make_durable(core, &jobs) {
+        Ok(()) => jobs.into_iter().for_each(|job| finish(core, job)),
+        Err(cause) => {
+            let error = core.fail_disk(&cause);
+            for job in jobs {
+                if let Some(answer) = job.answer {
+                    let _ = answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
+    core.check_disk()?;
+    if core.unsynced.swap(false, Ordering::AcqRel) {
+        core.file.sync_blocking()?;
+    }
+    core.index.write(changes(jobs), true)
+}
+
+/// The changes of a group: of several records of one chunk the last one.
+fn changes(jobs: &[Job]) -> Vec<Change> {
+    let mut last = HashMap::with_capacity(jobs.len());
+    for (position, job) in jobs.iter().enumerate() {
+        last.insert(job.key, position);
+    }
+    let mut changes = Vec::with_capacity(jobs.len());
+    for (position, job) in jobs.iter().enumerate() {
+        if last[&job.key] != position {
+            continue;
+        }
+        changes.push((chunk_key(&job.key), job.record.as_deref().map(encode_record)));
+        let tombstone = job.record.as_deref().filter(|record| record.is_tombstone());
+        if let Some(record) = tombstone {
+            changes.push((tombstone_key(record.updated_ns, &job.key), Some(Vec::new())));
+        }
+    }
+    changes
+}
+
+fn finish(core: &Core, job: Job) {
+    match (&job.record, job.is_visible) {
+        (Some(record), true) => core.cache.mark_written(job.key, record),
+        (record, _) => {
+            core.cache.publish_written(job.key, record.clone());
+            core.note_pending(job.key, record.as_deref());
+        }
+    }
+    let freed = core.epochs.retire(job.freed);
+    core.space.free(&freed);
+    if let Some(answer) = job.answer {
+        // Who asked may have gone; the update stands all the same.
+        let _ = answer.send(Ok(()));
+    }
+}

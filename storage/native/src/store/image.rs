@@ -1,0 +1,223 @@
+//! Where the bytes of one version of a chunk are: extents of pages, and a checksum for each page.
+//!
+//! Invariants: extents cover the pages of the chunk in order, neighbours that touch on disk are one
+//! extent; a hole (`unit` = `HOLE`) reads as zeros and takes no space.
+
+use super::page::{PAGE_BYTES, page_count, page_len};
+use firepond_core::checksum::crc32c_zeros;
+
+/// The unit of a hole.
+pub(super) const HOLE: u64 = u64::MAX;
+
+/// A run of pages on disk, counted in units of a page from the start of the data file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) unit: u64,
+    pub(super) count: u32,
+}
+
+/// The place and the checksums of all pages of a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) extents: Vec<Extent>,
+    pub(super) checksums: Vec<u32>,
+}
+
+/// A part of an image that is contiguous on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) page: u32,
+    pub(super) extent: Extent,
+}
+
+impl Extent {
+    pub(super) fn is_hole(&self) -> bool {
+        self.unit == HOLE
+    }
+
+    /// The extent without its first pages.
+    pub(super) fn skip(&self, count: u32) -> Extent {
+        let unit = if self.is_hole() { HOLE } else { self.unit + u64::from(count) };
+        Extent { unit, count: self.count - count }
+    }
+}
+
+impl Image {
+    pub(super) fn page_count(&self) -> u32 {
+        self.checksums.len() as u32
+    }
+
+    /// The runs that hold `count` pages from `first` on.
+    pub(super) fn runs(&self, first: u32, count: u32) -> Vec<Run> {
+        let mut runs = Vec::with_capacity(1);
+        let (mut page, end) = (0, first + count);
+        for extent in &self.extents {
+            let (start, stop) = (page.max(first), (page + extent.count).min(end));
+            if start < stop {
+                let extent = Extent { count: stop - start, ..extent.skip(start - page) };
+                runs.push(Run { page: start, extent });
+            }
+            page += extent.count;
+        }
+        runs
+    }
+
+    /// Adds pages at the end.
+    pub(super) fn push(&mut self, extent: Extent, checksums: &[u32]) {
+        assert_eq!(extent.count as usize, checksums.len(), "one checksum a page");
+        self.push_extent(extent);
+        self.checksums.extend_from_slice(checksums);
+    }
+
+    fn push_extent(&mut self, extent: Extent) {
+        if extent.count == 0 {
+            return;
+        }
+        if let Some(last) = self.extents.last_mut() {
+            let touches = match extent.is_hole() {
+                true => last.is_hole(),
+                false => !last.is_hole() && last.unit + u64::from(last.count) == extent.unit,
+            };
+            if touches {
+                last.count += extent.count;
+                return;
+            }
+        }
+        self.extents.push(extent);
+    }
+
+    /// A copy whose pages from `first` on are replaced by others, and which grows if they reach
+    /// beyond its end.
+    pub(super) fn splice(&self, first: u32, extents: &[Extent], checksums: &[u32]) -> Image {
+        assert!(first <= self.page_count(), "pages are replaced or appended, without a gap");
+        let mut image = self.prefix(first);
+        extents.iter().for_each(|extent| image.push_extent(*extent));
+        image.checksums.extend_from_slice(checksums);
+        let next = first + checksums.len() as u32;
+        if next < self.page_count() {
+            for run in self.runs(next, self.page_count() - next) {
+                image.push_extent(run.extent);
+            }
+            image.checksums.extend_from_slice(&self.checksums[next as usize..]);
+        }
+        image
+    }
+
+    /// A copy of the first pages.
+    pub(super) fn prefix(&self, count: u32) -> Image {
+        let mut image = Image::default();
+        for run in self.runs(0, count) {
+            image.push_extent(run.extent);
+        }
+        image.checksums.extend_from_slice(&self.checksums[..count as usize]);
+        image
+    }
+
+    /// A copy with holes at the end, for a chunk that is now `len` bytes long. Its last page before
+    /// was full.
+    pub(super) fn with_holes(&self, len: u32) -> Image {
+        let mut image = self.clone();
+        let zeros = crc32c_zeros(PAGE_BYTES as u64);
+        for page in self.page_count()..page_count(len) {
+            let bytes = page_len(page, len);
+            let checksum = if bytes == PAGE_BYTES { zeros } else { crc32c_zeros(bytes as u64) };
+            image.push(Extent { unit: HOLE, count: 1 }, &[checksum]);
+        }
+        image
+    }
+}
+
+/// The extents of `before` that `after` no longer uses.
+pub(super) fn released(before: &[&Image], after: &[&Image]) -> Vec<Extent> {
+    let mut kept = sorted(after);
+    kept.push((u64::MAX, u64::MAX));
+    let mut freed = Vec::new();
+    let mut position = 0;
+    let mut last_end = 0;
+    for (start, end) in sorted(before) {
+        let mut at = start.max(last_end);
+        last_end = last_end.max(end);
+        while kept[position].1 <= at {
+            position += 1;
+        }
+        let mut look = position;
+        while at < end {
+            let (kept_start, kept_end) = kept[look];
+            let stop = end.min(kept_start.max(at));
+            if at < stop {
+                freed.push(Extent { unit: at, count: (stop - at) as u32 });
+            }
+            at = at.max(kept_end.min(end).max(stop));
+            look += usize::from(kept_end <= at);
+        }
+    }
+    freed
+}
+
+fn sorted(images: &[&Image]) -> Vec<(u64, u64)> {
+    let extents = images.iter().flat_map(|image| &image.extents).filter(|extent| !extent.is_hole());
+    let mut ranges: Vec<(u64, u64)> =
+        extents.map(|extent| (extent.unit, extent.unit + u64::from(extent.count))).collect();
+    ranges.sort_unstable();
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn image(extents: &[(u64, u32)]) -> Image {
+        let mut image = Image::default();
+        for (unit, count) in extents {
+            image.push(Extent { unit: *unit, count: *count }, &vec![0; *count as usize]);
+        }
+        image
+    }
+
+    fn units(image: &Image) -> Vec<u64> {
+        let pages = image.extents.iter().flat_map(|extent| {
+            (0..extent.count).map(|page| match extent.is_hole() {
+                true => HOLE,
+                false => extent.unit + u64::from(page),
+            })
+        });
+        pages.collect()
+    }
+
+    proptest! {
+        /// Goal: exactly the units that nobody uses any more are released.
+        /// Method: random images that share units. Oracle: sets.
+        #[test]
+        fn released_is_the_difference(
+            before in proptest::collection::vec((0_u64..60, 1_u32..9), 0..6),
+            also in proptest::collection::vec((0_u64..60, 1_u32..9), 0..6),
+            after in proptest::collection::vec((0_u64..60, 1_u32..9), 0..6),
+        ) {
+            let (before, also, after) = (image(&before), image(&also), image(&after));
+            let mut expected: BTreeSet<u64> = units(&before).into_iter().collect();
+            expected.extend(units(&also));
+            units(&after).iter().for_each(|unit| { expected.remove(unit); });
+            let freed = released(&[&before, &also], &[&after]);
+            let listed: Vec<u64> =
+                freed.iter().flat_map(|e| e.unit..e.unit + u64::from(e.count)).collect();
+            prop_assert_eq!(listed.len(), expected.len());
+            prop_assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected);
+        }
+
+        /// Goal: a splice replaces exactly its pages. Oracle: the same on a list of units.
+        #[test]
+        fn splice_replaces_pages(first in 0_u32..20, count in 1_u32..20) {
+            let base = image(&[(100, 8), (HOLE, 4), (300, 8)]);
+            let mut expected = units(&base);
+            let fresh: Vec<u64> = (500..500 + u64::from(count)).collect();
+            let end = (first + count).min(20) as usize;
+            expected.splice(first as usize..end, fresh);
+            let extent = Extent { unit: 500, count };
+            let spliced = base.splice(first, &[extent], &vec![1; count as usize]);
+            prop_assert_eq!(units(&spliced), expected.clone());
+            prop_assert_eq!(spliced.checksums.len(), expected.len());
+        }
+    }
+}

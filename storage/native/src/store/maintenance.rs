@@ -1,0 +1,107 @@
+//! What the committer does once a second: forget old tombstones, remove the chunks of targets that
+//! are gone, watch the space.
+//!
+//! Invariants: a bounded number of records a round; a chunk that somebody holds is left for the next
+//! round.
+
+use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record, decode_tombstone_key};
+use super::codec::{KIND_TOMBSTONE, tombstone_key};
+use super::committer::Job;
+use super::core::Core;
+use super::record::{ChunkKey, released_by};
+use firepond_core::ids::{ChunkId, TargetId};
+use firepond_core::sys::clock;
+use firepond_core::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Records of one round.
+const ROUND_MAX_COUNT: usize = 1024;
+
+/// The jobs of one round.
+pub(super) fn run(core: &Arc<Core>) -> Vec<Job> {
+    if core.check_disk().is_err() {
+        return Vec::new();
+    }
+    let round = || -> Result<Vec<Job>> {
+        core.starved.store(core.space.is_starved()?, Ordering::Relaxed);
+        core.space.shrink()?;
+        let mut jobs = aged_tombstones(core)?;
+        jobs.extend(garbage_chunks(core)?);
+        Ok(jobs)
+    };
+    round().unwrap_or_else(|error: Error| {
+        core.fail_disk(&error);
+        Vec::new()
+    })
+}
+
+fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
+    let age_ns = u64::try_from(core.options.tombstone_age.as_nanos()).unwrap_or(u64::MAX);
+    let Some(oldest_kept_ns) = clock::unix_time_ns().checked_sub(age_ns) else {
+        return Ok(Vec::new());
+    };
+    let first = ChunkKey { target: TargetId(0), chunk: ChunkId([0; 16]) };
+    let (from, to) = (vec![KIND_TOMBSTONE], tombstone_key(oldest_kept_ns, &first));
+    let mut entries = Vec::new();
+    core.index.scan(&from, &to, false, &mut |key, _| {
+        entries.push((key.to_vec(), decode_tombstone_key(key)?));
+        Ok(entries.len() < ROUND_MAX_COUNT)
+    })?;
+    let mut jobs = Vec::new();
+    let mut changes = Vec::new();
+    for (entry, (updated_ns, key)) in entries {
+        let Some(guard) = core.locks.try_lock(key) else { continue };
+        let record = core.lookup(&key)?;
+        let is_same = record
+            .as_ref()
+            .is_some_and(|record| record.is_tombstone() && record.updated_ns == updated_ns);
+        if is_same {
+            jobs.push(removal(key, guard, Vec::new()));
+        }
+        changes.push((entry, None));
+    }
+    if !changes.is_empty() {
+        // Lost at a crash, an entry is found again and removed then.
+        core.index.write(changes, false)?;
+    }
+    Ok(jobs)
+}
+
+fn garbage_chunks(core: &Arc<Core>) -> Result<Vec<Job>> {
+    let Some(target) = core.garbage.lock().first().copied() else { return Ok(Vec::new()) };
+    let from = chunk_key(&ChunkKey { target, chunk: ChunkId([0; 16]) });
+    let mut to = vec![KIND_CHUNK];
+    to.extend_from_slice(&(u128::from(target.0) + 1).to_be_bytes()[8..]);
+    if target.0 == u64::MAX {
+        to = vec![KIND_CHUNK + 1];
+    }
+    let mut jobs = Vec::new();
+    let mut busy = false;
+    core.index.scan(&from, &to, false, &mut |bytes, value| {
+        let key = decode_chunk_key(&bytes[1..])?;
+        // A newer record that waits for its group would come back after the removal.
+        let guard = core.locks.try_lock(key).filter(|_| !core.cache.is_unwritten(&key));
+        match guard {
+            Some(guard) => {
+                let freed = released_by(Some(&decode_record(value)?), None);
+                jobs.push(removal(key, guard, freed));
+            }
+            None => busy = true,
+        }
+        Ok(jobs.len() < ROUND_MAX_COUNT)
+    })?;
+    let late = core.cache.unwritten(|key| key.target == target);
+    if jobs.is_empty() && !busy && late.is_empty() {
+        core.garbage.lock().remove(&target);
+    }
+    Ok(jobs)
+}
+
+fn removal(
+    key: ChunkKey,
+    guard: super::locks::ChunkGuard,
+    freed: Vec<super::image::Extent>,
+) -> Job {
+    Job { key, record: None, freed, is_visible: false, answer: None, _guard: Some(guard) }
+}

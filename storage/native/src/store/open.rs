@@ -1,0 +1,137 @@
+//! Opening: from the index to a store that serves.
+//!
+//! What a crash leaves is right by construction: a record is written only after its pages are
+//! durable, and pages that no record names are free. So opening reads the records once and repairs
+//! nothing.
+//! Invariants: one process a directory; two records that name one page are corruption.
+
+use super::cache::RecordCache;
+use super::codec::{
+    KIND_CHUNK, KIND_FORMAT, KIND_TARGET, corrupt, decode_chunk_key, decode_record, decode_target,
+};
+use super::core::{Core, Target};
+use super::epochs::Epochs;
+use super::index::ChunkIndex;
+use super::index_fjall::FjallIndex;
+use super::space::Space;
+use super::types::StoreOptions;
+use arc_swap::ArcSwapOption;
+use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
+use firepond_core::sys::disk::Disk;
+use firepond_core::{Error, ErrorKind, Result};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The version of the directory's format.
+const FORMAT_VERSION: u8 = 1;
+
+/// Names within the directory.
+const DATA_FILE: &str = "chunks.data";
+const INDEX_DIRECTORY: &str = "index";
+const LOCK_FILE: &str = "LOCK";
+
+/// Bytes between disk and disk at a time.
+const SCRATCH_BYTES: usize = BUFFER_MAX_BYTES;
+
+/// Opens a real directory.
+pub(super) fn open_directory(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    buffers: BufferPool,
+) -> Result<Core> {
+    let lock = lock_directory(disk.root())?;
+    let index = FjallIndex::open(&disk.root().join(INDEX_DIRECTORY))?;
+    open_parts(disk, Arc::new(index), options, buffers, Some(lock))
+}
+
+/// Opens a store from its parts.
+pub(super) fn open_parts(
+    disk: Arc<dyn Disk>,
+    index: Arc<dyn ChunkIndex>,
+    options: StoreOptions,
+    buffers: BufferPool,
+    lock: Option<File>,
+) -> Result<Core> {
+    check_format(&*index)?;
+    let file = disk.open(Path::new(DATA_FILE), true)?;
+    let space = Space::open(Arc::clone(&disk), Arc::clone(&file), options.reserve_bytes)?;
+    let core = Core {
+        cache: RecordCache::new(options.cache_bytes),
+        disk,
+        file,
+        index,
+        options,
+        buffers,
+        scratch: BufferPool::new(SCRATCH_BYTES),
+        space,
+        locks: Arc::default(),
+        epochs: Epochs::default(),
+        queue: Default::default(),
+        targets: Default::default(),
+        target_change: Default::default(),
+        garbage: Default::default(),
+        pending: Default::default(),
+        unsynced: false.into(),
+        starved: false.into(),
+        failed: ArcSwapOption::empty(),
+        group_count: 0.into(),
+        update_count: 0.into(),
+        _directory_lock: lock,
+    };
+    load_targets(&core)?;
+    load_chunks(&core)?;
+    Ok(core)
+}
+
+fn lock_directory(root: &Path) -> Result<File> {
+    let path = root.join(LOCK_FILE);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| Error::io(&error, "open lock").with("path", path.display()))?;
+    let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+    match rustix::fs::flock(&file, operation) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Error::new(ErrorKind::StoreLocked, "another process has the directory open")
+                .with("directory", root.display()))
+        }
+        Err(error) => Err(Error::io(&error.into(), "lock").with("path", path.display())),
+    }
+}
+
+fn check_format(index: &dyn ChunkIndex) -> Result<()> {
+    match index.get(&[KIND_FORMAT])?.as_deref() {
+        Some([FORMAT_VERSION]) => Ok(()),
+        None => index.write(vec![(vec![KIND_FORMAT], Some(vec![FORMAT_VERSION]))], true),
+        Some([other]) => Err(Error::new(ErrorKind::Unsupported, "a directory of a newer release")
+            .with("format_version", other)),
+        Some(_) => Err(corrupt("the format record does not decode")),
+    }
+}
+
+fn load_targets(core: &Core) -> Result<()> {
+    core.index.scan(&[KIND_TARGET], &[KIND_TARGET + 1], false, &mut |key, value| {
+        let record = decode_target(key, value)?;
+        core.targets.write().insert(record.target, Arc::new(Target::new(record)));
+        Ok(true)
+    })
+}
+
+fn load_chunks(core: &Core) -> Result<()> {
+    core.index.scan(&[KIND_CHUNK], &[KIND_CHUNK + 1], false, &mut |key, value| {
+        let key = decode_chunk_key(&key[1..])?;
+        let record = decode_record(value).map_err(|error| key.describe(error))?;
+        for extent in super::record::released_by(Some(&record), None) {
+            core.space.claim(&extent).map_err(|error| key.describe(error))?;
+        }
+        if core.targets.read().contains_key(&key.target) {
+            core.account(&key, None, Some(&record));
+            if record.pending.is_some() {
+                core.pending.lock().insert(key);
+            }
+        } else {
+            core.garbage.lock().insert(key.target);
+        }
+        Ok(true)
+    })
+}

@@ -1,0 +1,147 @@
+//! Reading pages from disk and writing them, with their checksums.
+//!
+//! Invariants: no byte leaves here unverified; whoever writes owns the extents and waits until all
+//! writes ended, so that the extents can be given back after a failure.
+
+use super::core::Core;
+use super::image::{Extent, Image, Run};
+use super::page::{PAGE_BYTES, page_checksums, page_len};
+use firepond_core::buffer::Buffer;
+use firepond_core::checksum::crc32c;
+use firepond_core::payload::Payload;
+use firepond_core::sys::disk::BoxFuture;
+use firepond_core::{Error, ErrorKind, Result};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+/// Reads pages into the start of `buffer` and verifies them. The image is of a chunk of `len` bytes.
+pub(super) async fn read_pages(
+    core: &Core,
+    image: &Image,
+    len: u32,
+    pages: Range<u32>,
+    mut buffer: Buffer,
+) -> Result<Buffer> {
+    let runs = image.runs(pages.start, pages.end - pages.start);
+    if let [run] = runs[..]
+        && !run.extent.is_hole()
+        && buffer.len() == bytes_of(&run.extent)
+    {
+        let offset = offset_of(&run.extent);
+        if core.file.read_cached(&mut buffer, offset).is_none() {
+            let (count, back) = core.file.read(buffer, offset).await;
+            buffer = back;
+            check_count(count?, bytes_of(&run.extent))?;
+        }
+    } else {
+        read_runs(core, &runs, pages.start, &mut buffer).await?;
+    }
+    verify(image, len, pages, &buffer)?;
+    Ok(buffer)
+}
+
+/// As `read_pages`, of runs that do not touch on disk. What is not cached is read at the same time.
+async fn read_runs(core: &Core, runs: &[Run], first: u32, buffer: &mut Buffer) -> Result<()> {
+    let place = |run: &Run| {
+        let start = (run.page - first) as usize * PAGE_BYTES;
+        start..start + bytes_of(&run.extent)
+    };
+    let mut reads = Vec::new();
+    for run in runs {
+        let into = &mut buffer[place(run)];
+        if run.extent.is_hole() {
+            into.fill(0);
+        } else if core.file.read_cached(into, offset_of(&run.extent)).is_none() {
+            let part = core.scratch.acquire(bytes_of(&run.extent)).await?;
+            reads.push((run, core.file.read(part, offset_of(&run.extent))));
+        }
+    }
+    for (run, read) in reads {
+        let (count, part) = read.await;
+        check_count(count?, part.len())?;
+        buffer[place(run)].copy_from_slice(&part);
+    }
+    Ok(())
+}
+
+fn verify(image: &Image, len: u32, pages: Range<u32>, bytes: &[u8]) -> Result<()> {
+    let expected = &image.checksums[pages.start as usize..pages.end as usize];
+    for ((page, expected), bytes) in pages.zip(expected).zip(bytes.chunks(PAGE_BYTES)) {
+        let found = crc32c(&bytes[..page_len(page, len)]);
+        if found != *expected {
+            let unit = image.runs(page, 1).first().map_or(0, |run| run.extent.unit);
+            return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "a page rotted on disk")
+                .with("page", page)
+                .with("disk_offset", unit.wrapping_mul(PAGE_BYTES as u64))
+                .with("expected", format_args!("{expected:08x}"))
+                .with("found", format_args!("{found:08x}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_count(count: usize, wanted: usize) -> Result<()> {
+    if count == wanted {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ChunkChecksumMismatch, "the data file ends within a page")
+        .with("wanted", wanted)
+        .with("read", count))
+}
+
+fn offset_of(extent: &Extent) -> u64 {
+    extent.unit * PAGE_BYTES as u64
+}
+
+fn bytes_of(extent: &Extent) -> usize {
+    extent.count as usize * PAGE_BYTES
+}
+
+/// Writes into extents that are filled one after the other.
+pub(super) struct PageWriter<'a> {
+    core: &'a Core,
+    /// Extents that are still to be filled.
+    rest: Vec<Extent>,
+    running: Vec<BoxFuture<'a, Result<()>>>,
+    pub(super) checksums: Vec<u32>,
+}
+
+impl<'a> PageWriter<'a> {
+    pub(super) fn new(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
+        let rest = extents.iter().rev().copied().collect();
+        PageWriter { core, rest, running: Vec::new(), checksums: Vec::new() }
+    }
+
+    /// Starts writing whole pages, which are `valid_len` bytes of the chunk and padding.
+    pub(super) fn write(&mut self, source: &Payload, range: Range<usize>, valid_len: usize) {
+        assert!(range.len().is_multiple_of(PAGE_BYTES) && valid_len <= range.len(), "whole pages");
+        let valid = &source.filled()[range.start..range.start + valid_len];
+        self.checksums.extend(page_checksums(valid));
+        let mut start = range.start;
+        while start < range.end {
+            let Some(extent) = self.rest.pop() else {
+                unreachable!("pages were allocated for all")
+            };
+            let count = extent.count.min(((range.end - start) / PAGE_BYTES) as u32);
+            let part = start..start + count as usize * PAGE_BYTES;
+            start = part.end;
+            self.running.push(self.core.file.write(source.clone(), part, offset_of(&extent)));
+            if count < extent.count {
+                self.rest.push(extent.skip(count));
+            }
+        }
+    }
+
+    /// Waits until every write ended; the first failure counts, and fails the disk.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        for write in self.running.drain(..) {
+            result = result.and(write.await);
+        }
+        self.core.unsynced.store(true, Ordering::Release);
+        result.map_err(|cause| match cause.kind() {
+            ErrorKind::DiskFull => cause,
+            _ => self.core.fail_disk(&cause),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Targets: made, marked and removed.
+//!
+//! Invariants: a target's record is durable when a call returns; a removed target's chunks are
+//! unreachable at once and their space comes back in the background; its id can be used again when
+//! they are gone.
+
+use super::codec::{encode_target, target_key};
+use super::core::{Core, Target};
+use super::types::{TargetRecord, TargetUsage};
+use firepond_core::ids::{ChainId, TargetId};
+use firepond_core::sys::random;
+use firepond_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl Target {
+    pub(super) fn new(record: TargetRecord) -> Target {
+        Target { record: Mutex::new(Some(record)), ..Target::default() }
+    }
+}
+
+/// All targets, in order.
+pub(super) fn all(core: &Core) -> Vec<TargetRecord> {
+    core.targets.read().values().filter_map(|target| *target.record.lock()).collect()
+}
+
+/// Makes a target; one that exists for the same chain is returned as it is.
+pub(super) fn create(core: &Core, target: TargetId, chain: ChainId) -> Result<TargetRecord> {
+    core.check_disk()?;
+    let _change = core.target_change.lock();
+    if let Ok(existing) = core.target(target)
+        && let Some(record) = *existing.record.lock()
+    {
+        if record.chain == chain {
+            return Ok(record);
+        }
+        return Err(Error::invalid("the target belongs to another chain")
+            .with("target", target.0)
+            .with("chain", record.chain.0));
+    }
+    if core.garbage.lock().contains(&target) {
+        return Err(Error::new(ErrorKind::ChunkBusy, "the old target's chunks are being removed")
+            .with("target", target.0));
+    }
+    let record = TargetRecord { target, chain, generation: random::u64(), served: false };
+    write(core, target, Some(&record))?;
+    core.targets.write().insert(target, Arc::new(Target::new(record)));
+    Ok(record)
+}
+
+/// Remembers that the target was complete and served.
+pub(super) fn mark_served(core: &Core, target: TargetId) -> Result<()> {
+    core.check_disk()?;
+    let _change = core.target_change.lock();
+    let entry = core.target(target)?;
+    let Some(record) = *entry.record.lock() else { return Ok(()) };
+    if record.served {
+        return Ok(());
+    }
+    let record = TargetRecord { served: true, ..record };
+    write(core, target, Some(&record))?;
+    *entry.record.lock() = Some(record);
+    Ok(())
+}
+
+/// Forgets a target; absent is fine.
+pub(super) fn remove(core: &Core, target: TargetId) -> Result<()> {
+    core.check_disk()?;
+    let _change = core.target_change.lock();
+    if core.target(target).is_err() {
+        return Ok(());
+    }
+    write(core, target, None)?;
+    core.targets.write().remove(&target);
+    core.pending.lock().retain(|key| key.target != target);
+    core.garbage.lock().insert(target);
+    Ok(())
+}
+
+/// What a target uses.
+pub(super) fn usage(core: &Core, target: TargetId) -> TargetUsage {
+    let Ok(target) = core.target(target) else { return TargetUsage::default() };
+    let positive = |value: i64| u64::try_from(value).unwrap_or(0);
+    TargetUsage {
+        used_bytes: positive(target.used_units.load(Ordering::Relaxed))
+            * super::page::PAGE_BYTES as u64,
+        chunk_count: positive(target.chunk_count.load(Ordering::Relaxed)),
+    }
+}
+
+fn write(core: &Core, target: TargetId, record: Option<&TargetRecord>) -> Result<()> {
+    let change = (target_key(target), record.map(encode_target));
+    core.index.write(vec![change], true).map_err(|error| core.fail_disk(&error))
+}

@@ -1,0 +1,189 @@
+//! What each operation promises, on every engine.
+
+use crate::fixture::*;
+use firepond_core::ErrorKind;
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::wire::storage::UpdateKind;
+use firepond_storage::store::{ChunkWrite, ReadVersion};
+
+/// Goal: writes, overwrites, holes and cuts give the bytes that a plain array gives, on every real
+/// engine, and again after opening anew. Oracle: a vector.
+#[tokio::test]
+async fn bytes_are_those_of_a_plain_array() {
+    for engine in ["positional", "auto"] {
+        let directory = tempfile::tempdir().expect("directory");
+        let store = open(directory.path(), engine);
+        let mut plain = bytes(1, 300_000);
+        store.apply(TARGET, write(1, 1, 0, &plain)).await.expect("write");
+        let edits: [(u32, usize); 5] =
+            [(0, 4096), (5000, 10), (290_000, 20_000), (4096, 8192), (99, 70_000)];
+        for (number, (offset, len)) in edits.into_iter().enumerate() {
+            let data = bytes(number as u32 + 9, len);
+            let end = offset as usize + len;
+            plain.resize(plain.len().max(end), 0);
+            plain[offset as usize..end].copy_from_slice(&data);
+            let state = store.apply(TARGET, write(1, number as u64 + 2, offset, &data)).await;
+            assert_eq!(state.expect("write").checksum, firepond_core::checksum::crc32c(&plain));
+            assert_eq!(committed(&store, 1).await, plain);
+        }
+        store.apply(TARGET, truncate(1, 7, 100_001)).await.expect("cut");
+        store.apply(TARGET, truncate(1, 8, 700_001)).await.expect("extend");
+        plain.resize(100_001, 0);
+        plain.resize(700_001, 0);
+        assert_eq!(committed(&store, 1).await, plain);
+        let part =
+            store.read(TARGET, chunk(1), ReadVersion::Committed, 99_999, 5).await.expect("part");
+        assert_eq!(part.payload.filled(), &plain[99_999..100_004]);
+        let beyond = store.read(TARGET, chunk(1), ReadVersion::Committed, 800_000, 5).await;
+        assert!(beyond.expect("short").payload.is_empty());
+        drop(store);
+        let store = open(directory.path(), engine);
+        assert_eq!(committed(&store, 1).await, plain);
+        store.apply(TARGET, remove(1, 9)).await.expect("remove");
+        let gone = read(&store, 1, ReadVersion::Committed).await.expect_err("removed");
+        assert_eq!(gone.kind(), ErrorKind::ChunkNotFound);
+        assert_eq!(store.space(TARGET).used_bytes, 0);
+    }
+}
+
+/// Goal: a pending version is separate until it is committed. Oracle: what each read version shows.
+#[tokio::test]
+async fn pending_is_invisible_until_commit() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    let (old, new) = (bytes(1, 10_000), bytes(2, 4096));
+    store.apply(TARGET, write(1, 1, 0, &old)).await.expect("write");
+    store.apply(TARGET, pending(write(1, 2, 4096, &new))).await.expect("pending");
+    assert_eq!(committed(&store, 1).await, old);
+    let mut both = old.clone();
+    both[4096..8192].copy_from_slice(&new);
+    assert_eq!(read(&store, 1, ReadVersion::Newest).await.expect("newest"), both);
+    assert_eq!(store.pending(TARGET).expect("list"), vec![chunk(1)]);
+    let state = store.commit(TARGET, chunk(1), ChunkVersion(2), ChainVersion(5)).await.expect("ok");
+    assert_eq!((state.version, state.chain_version), (ChunkVersion(2), ChainVersion(5)));
+    assert_eq!(committed(&store, 1).await, both);
+    assert!(store.pending(TARGET).expect("list").is_empty());
+    let again = store.commit(TARGET, chunk(1), ChunkVersion(2), ChainVersion(5)).await;
+    assert_eq!(again.expect("idempotent"), state);
+    let state = store.state(TARGET, chunk(1)).expect("state").expect("there");
+    assert_eq!(state.recent_writes.len(), 2);
+}
+
+/// Goal: gaps, stale and repeated updates are told apart. Oracle: the error kinds.
+#[tokio::test]
+async fn versions_are_dense() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    let data = bytes(1, 100);
+    let kind = |result: firepond_core::Result<_>| result.expect_err("refused").kind();
+    assert_eq!(kind(store.apply(TARGET, write(1, 2, 0, &data)).await), ErrorKind::UpdateGap);
+    let first = store.apply(TARGET, write(1, 1, 0, &data)).await.expect("write");
+    assert_eq!(store.apply(TARGET, write(1, 1, 0, &data)).await.expect("same"), first);
+    let other = ChunkWrite { write_id: Default::default(), ..write(1, 1, 0, &data) };
+    assert_eq!(kind(store.apply(TARGET, other.clone()).await), ErrorKind::UpdateStale);
+    let create = ChunkWrite { kind: UpdateKind::Create, ..write(1, 2, 0, &data) };
+    assert_eq!(kind(store.apply(TARGET, create).await), ErrorKind::ChunkExists);
+    store.apply(TARGET, pending(write(1, 2, 0, &data))).await.expect("pending");
+    assert_eq!(kind(store.apply(TARGET, write(1, 3, 0, &data)).await), ErrorKind::UpdateGap);
+    assert_eq!(
+        kind(store.commit(TARGET, chunk(1), ChunkVersion(3), ChainVersion(1)).await),
+        ErrorKind::UpdateGap
+    );
+    let full = ChunkWrite { full_chunk: true, version: ChunkVersion(9), ..other };
+    store.apply(TARGET, full).await.expect("a full chunk replaces anything");
+    assert!(store.pending(TARGET).expect("list").is_empty());
+    assert_eq!(
+        kind(store.apply(TargetId(9), write(1, 1, 0, &data)).await),
+        ErrorKind::NoSuchTarget
+    );
+}
+
+/// Goal: nonsense and damaged payloads change nothing. Oracle: error kinds, the old bytes, free space.
+#[tokio::test]
+async fn bad_input_is_refused() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    let data = bytes(1, 70_000);
+    store.apply(TARGET, write(1, 1, 0, &data)).await.expect("write");
+    let used = store.status().used_bytes;
+    let damaged = ChunkWrite { checksum: 1, ..write(1, 2, 0, &bytes(2, 80_000)) };
+    let beyond = write(1, 2, CHUNK_BYTES - 1, b"ab");
+    let short = ChunkWrite { len: 7, ..write(1, 2, 0, b"ab") };
+    let zero = ChunkWrite { version: ChunkVersion(0), ..write(1, 2, 0, b"ab") };
+    let cases = [
+        (damaged, ErrorKind::PayloadChecksumMismatch),
+        (beyond, ErrorKind::InvalidArgument),
+        (short, ErrorKind::InvalidArgument),
+        (zero, ErrorKind::InvalidArgument),
+    ];
+    for (bad, kind) in cases {
+        assert_eq!(store.apply(TARGET, bad).await.expect_err("refused").kind(), kind);
+    }
+    assert_eq!(committed(&store, 1).await, data);
+    assert_eq!(store.status().used_bytes, used);
+}
+
+/// Goal: lists are in order, in both directions, within their range, with what is not in the index
+/// yet. Oracle: the numbers written.
+#[tokio::test]
+async fn lists_are_ordered_ranges() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    for number in 0..20 {
+        let update = pending(write(number, 1, 0, b"x"));
+        store.apply(TARGET, update).await.expect("write");
+        if number % 2 == 0 {
+            store
+                .commit(TARGET, chunk(number), ChunkVersion(1), ChainVersion(1))
+                .await
+                .expect("ok");
+        }
+    }
+    let list = |from, to, limit, reverse| -> Vec<ChunkId> {
+        let rows = store.list(TARGET, chunk(from), chunk(to), limit, reverse).expect("list");
+        rows.into_iter().map(|(chunk, _)| chunk).collect()
+    };
+    assert_eq!(list(3, 9, 100, false), (3..9).map(chunk).collect::<Vec<_>>());
+    assert_eq!(list(3, 9, 2, true), vec![chunk(8), chunk(7)]);
+    assert_eq!(list(0, 100, 5, false), (0..5).map(chunk).collect::<Vec<_>>());
+    assert_eq!(store.pending(TARGET).expect("list").len(), 10);
+}
+
+/// Goal: a target's generation and mark survive; a removed target's space comes back.
+/// Oracle: the records after opening anew, the free space.
+#[tokio::test]
+async fn targets_are_remembered_and_removed() {
+    let directory = tempfile::tempdir().expect("directory");
+    let store = open(directory.path(), "auto");
+    let made = store.targets()[0];
+    store.mark_served(TARGET).expect("mark");
+    store.apply(TARGET, write(1, 1, 0, &bytes(1, 500_000))).await.expect("write");
+    drop(store);
+    let store = open(directory.path(), "auto");
+    assert_eq!(store.targets()[0].generation, made.generation);
+    assert!(store.targets()[0].served);
+    store.remove_target(TARGET).expect("remove");
+    assert_eq!(store.state(TARGET, chunk(1)).expect_err("gone").kind(), ErrorKind::NoSuchTarget);
+    let deadline = firepond_core::sys::clock::now() + std::time::Duration::from_secs(20);
+    while let Err(error) = store.create_target(TARGET, firepond_core::ids::ChainId(1)) {
+        assert_eq!(error.kind(), ErrorKind::ChunkBusy);
+        assert!(firepond_core::sys::clock::now() < deadline, "the old chunks go away");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_ne!(store.targets()[0].generation, made.generation);
+    assert_eq!(store.state(TARGET, chunk(1)).expect("state"), None);
+    assert_eq!(store.space(TARGET).used_bytes, 0);
+}
+
+/// Goal: one process a directory. Oracle: the error of the second.
+#[tokio::test]
+async fn a_directory_is_locked() {
+    let directory = tempfile::tempdir().expect("directory");
+    let store = open(directory.path(), "auto");
+    let disk = firepond_core::sys::disk::open_disk(directory.path(), "auto").expect("disk");
+    let second = firepond_storage::store::ChunkStore::open(disk, options(), buffers());
+    assert_eq!(second.err().expect("locked").kind(), ErrorKind::StoreLocked);
+    store.close();
+    let closed = store.state(TARGET, chunk(1)).expect_err("closed");
+    assert_eq!(closed.kind(), ErrorKind::Closed);
+}
