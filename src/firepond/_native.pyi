@@ -4,6 +4,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, final
 
+from typing_extensions import Buffer
+
 from firepond.fs.errors import FirepondError
 
 __version__: str

@@ -12,6 +12,7 @@ use firepond_core::sys::clock::Instant;
 use firepond_core::sys::disk::BoxFuture;
 use firepond_core::transport::SinkSlice;
 use firepond_core::{Error, ErrorKind, Result};
+use std::sync::atomic::Ordering;
 
 /// Bytes of one wave; a larger value is a wave of its own.
 const WAVE_MAX_BYTES: usize = 16 << 20;
@@ -43,6 +44,11 @@ impl KvCache {
         });
         let found = join_bounded(runs, WAVE_PARALLEL_MAX_COUNT).await;
         found.into_iter().flatten().collect()
+    }
+
+    /// Counts keys that were found absent before they were read.
+    pub fn note_absent(&self, key_count: usize) {
+        self.counters.miss_count.fetch_add(key_count as u64, Ordering::Relaxed);
     }
 
     async fn get_wave(&self, wave: Vec<(KvRead, Place)>, deadline: Instant) -> Vec<Option<u32>> {

@@ -9,6 +9,7 @@ mod connection;
 mod error;
 mod kv;
 mod kv_cache;
+mod lent_buffer;
 mod logging;
 mod meta;
 mod mount;
