@@ -206,7 +206,6 @@ pub struct DirectoryEntry {
 
 /// The answer to a metadata request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "short-lived, and most replies are the large one")]
 pub enum MetaReply {
     /// Nothing to say.
     Done,
