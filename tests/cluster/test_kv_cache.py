@@ -80,7 +80,7 @@ def test_buffers_are_filled_in_place(kv: KvNamespace) -> None:
 
 
 def test_tensors_are_filled_in_place(kv: KvNamespace) -> None:
-    """Goal: torch tensors, bfloat16 included. Oracle: equality, and a refusal where it would copy."""
+    """Goal: torch tensors, bfloat16 too. Oracle: equality, and a refusal where it would copy."""
     torch = pytest.importorskip("torch")
     tensor = torch.randn(64, 128).to(torch.bfloat16)
     assert kv.put(["tensor"], [tensor]) == [Status.STORED]
@@ -211,8 +211,8 @@ def test_pickled_namespaces_open_again(kv: KvNamespace) -> None:
 
 
 def test_capacity_evicts_what_was_not_used(cluster: TestCluster) -> None:
-    """Goal: the bound holds and what is read stays. Method: put five times the capacity while reading
-    two values all the time. Oracle: what is left fits, and the two are there."""
+    """Goal: the bound holds and what is read stays. Method: put five times the capacity while
+    reading two values all the time. Oracle: what is left fits, and the two are there."""
     capacity = 16 * MIB
     with firepond.kv(cluster.address, "evicting", capacity_bytes=capacity) as kv:
         kept = ["kept0", "kept1"]
@@ -231,7 +231,7 @@ def test_capacity_evicts_what_was_not_used(cluster: TestCluster) -> None:
 
 
 def test_durable_values_survive_a_kill(make_cluster: Callable[..., TestCluster]) -> None:
-    """Goal: class durable is as safe as files. Method: kill the head of a chain at once after a put,
+    """Goal: class durable is as safe as files. Method: kill the head of a chain after a put,
     read, restart. Oracle: every value, and new puts while it is away."""
     cluster = make_cluster()
     with firepond.kv(cluster.address, "durable", "durable", capacity_bytes=1 << 30) as kv:
@@ -248,8 +248,8 @@ def test_durable_values_survive_a_kill(make_cluster: Callable[..., TestCluster])
 
 
 def test_a_dead_node_is_a_miss(make_cluster: Callable[..., TestCluster]) -> None:
-    """Goal: the tier fails fast and never raises. Method: kill all storage. Oracle: misses and error
-    objects within the deadline."""
+    """Goal: the tier fails fast and never raises. Method: kill all storage. Oracle: misses and
+    error objects within the deadline."""
     cluster = make_cluster()
     with firepond.kv(cluster.address, "dead", capacity_bytes=1 << 30) as kv:
         kv.put(["key"], [b"1"])
