@@ -132,6 +132,7 @@ class LocalCluster:
         self.directory = Path(directory).resolve()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._file = self.directory / FILE_NAME
+        self._record: dict[str, Any]
         if self._file.exists():
             self._record = _read(self._file)
             return
@@ -140,7 +141,7 @@ class LocalCluster:
                 "a chain's replicas are on distinct storage processes",
                 {"replicas": str(replica_count), "storage": str(storage_count)},
             )
-        self._record: dict[str, Any] = {
+        self._record = {
             "format": _FORMAT,
             "storage_count": storage_count,
             "replica_count": replica_count,

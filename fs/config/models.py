@@ -24,7 +24,7 @@ class LogSettings(Section):
     """Logs of every process."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level that is written to standard error."
+        default="info", description="Least severe level that is written to standard error."
     )
 
 
@@ -32,7 +32,7 @@ class ClusterSettings(Section):
     """How a process finds its cluster."""
 
     managers: list[str] = Field(
-        ["127.0.0.1:7300"],
+        default=["127.0.0.1:7300"],
         min_length=1,
         description="Admin addresses (host:port) of the managers; tried in turn.",
     )
@@ -42,28 +42,28 @@ class NodeSettings(Section):
     """One process, whatever roles it has."""
 
     data_dir: str = Field(
-        "./.firepond/data",
+        default="./.firepond/data",
         description="Where the process keeps its node ids and, unless said otherwise, its data.",
     )
     listen_host: str = Field(
-        "127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all interfaces."
+        default="127.0.0.1", description="Address to listen on; 0.0.0.0 listens on all interfaces."
     )
     advertise_host: str = Field(
-        "",
+        default="",
         description="Host name or address that others use to reach this process; "
         "empty takes listen_host.",
     )
     admin_port: int = Field(
-        7300,
+        default=7300,
         ge=0,
         le=65535,
         description="Port of health, metrics and, on a manager, its service; 0 picks a free one.",
     )
     meta_port: int = Field(
-        0, ge=0, le=65535, description="Data port of the meta role; 0 picks a free one."
+        default=0, ge=0, le=65535, description="Data port of the meta role; 0 picks a free one."
     )
     storage_port: int = Field(
-        0, ge=0, le=65535, description="Data port of the storage role; 0 picks a free one."
+        default=0, ge=0, le=65535, description="Data port of the storage role; 0 picks a free one."
     )
 
     @model_validator(mode="after")
@@ -82,37 +82,37 @@ class ManagerSettings(Section):
     """The manager: membership, placement, failure detection."""
 
     store: Literal["embedded", "memory"] = Field(
-        "embedded",
+        default="embedded",
         description="Where the manager keeps its state; memory loses it at exit (tests).",
     )
     lease_ms: int = Field(
-        2000,
+        default=2000,
         ge=200,
         le=60_000,
         description="How long a heartbeat lets a node serve. Shorter finds a vanished machine "
         "sooner, longer forgives longer pauses.",
     )
     heartbeat_ms: int = Field(
-        500, ge=50, le=15_000, description="Pause between two heartbeats of a node."
+        default=500, ge=50, le=15_000, description="Pause between two heartbeats of a node."
     )
     eviction_margin_ms: int = Field(
-        200, ge=0, le=10_000, description="Waited after the end of a lease before eviction."
+        default=200, ge=0, le=10_000, description="Waited after the end of a lease before eviction."
     )
     probe_timeout_ms: int = Field(
-        300, ge=10, le=10_000, description="How long the answer to a probe may take."
+        default=300, ge=10, le=10_000, description="How long the answer to a probe may take."
     )
     replicas: int = Field(
-        3, ge=1, le=8, description="Replicas of each file chain, on distinct storage nodes."
+        default=3, ge=1, le=8, description="Replicas of each file chain, on distinct storage nodes."
     )
     storage_nodes_min: int = Field(
-        0,
+        default=0,
         ge=0,
         le=10_000,
         description="Storage nodes that must have registered before chains are made; "
         "0 means as many as replicas.",
     )
     chains_per_node: int = Field(
-        4,
+        default=4,
         ge=1,
         le=256,
         description="Chains that each storage node heads, per table. Several spread the load of "
@@ -135,19 +135,20 @@ class MetaSettings(Section):
     """The metadata server."""
 
     store: Literal["embedded", "memory"] = Field(
-        "embedded", description="Where the namespace is kept; memory loses it at exit (tests)."
+        default="embedded",
+        description="Where the namespace is kept; memory loses it at exit (tests).",
     )
     chunk_size_bytes: int = Field(
-        MEBIBYTE,
+        default=MEBIBYTE,
         ge=64 * 1024,
         le=32 * MEBIBYTE,
         description="Chunk size of new files: a power of two.",
     )
     stripe_count: int = Field(
-        16, ge=1, le=4096, description="Chains that a new file is spread over, at most."
+        default=16, ge=1, le=4096, description="Chains that a new file is spread over, at most."
     )
     session_lease_ms: int = Field(
-        60_000,
+        default=60_000,
         ge=1000,
         le=3_600_000,
         description="How long the open files of a silent client are kept open.",
@@ -164,27 +165,30 @@ class StorageSettings(Section):
     """The storage server."""
 
     disks: list[Annotated[str, Field(min_length=1)]] = Field(
-        [],
+        default=[],
         description="One directory a disk; none means the directory disk-0 below node.data_dir.",
     )
     buffer_bytes: int = Field(
-        256 * MEBIBYTE,
+        default=256 * MEBIBYTE,
         ge=16 * MEBIBYTE,
         description="Memory for bytes that are being received or sent.",
     )
     cache_bytes: int = Field(
-        256 * MEBIBYTE, ge=0, description="Memory for chunk metadata and recently read blocks."
+        default=256 * MEBIBYTE,
+        ge=0,
+        description="Memory for chunk metadata and recently read blocks.",
     )
     worker_count: int = Field(
-        0, ge=0, le=1024, description="Threads of the data path; 0 means one for each core."
+        default=0, ge=0, le=1024, description="Threads of the data path; 0 means one for each core."
     )
     resync_bytes_per_second: int = Field(
-        400 * MEBIBYTE,
+        default=400 * MEBIBYTE,
         ge=MEBIBYTE,
         description="The most that this node sends to replicas that are being resynced.",
     )
     disk_engine: Literal["auto", "io_uring", "positional"] = Field(
-        "auto", description="How disks are driven; auto takes io_uring when the kernel allows it."
+        default="auto",
+        description="How disks are driven; auto takes io_uring when the kernel allows it.",
     )
 
     @property

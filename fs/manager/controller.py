@@ -109,8 +109,8 @@ class Controller:
         nodes = [self.state.nodes[node] for node, _ in lives]
         results = await asyncio.gather(*(probe(node, timeout_s) for node in nodes))
         found: dict[ProbeResult, list[Life]] = {result: [] for result in ProbeResult}
-        for node, result in zip(nodes, results, strict=True):
-            found[result].append((node.id, node.incarnation))
+        for life, result in zip(lives, results, strict=True):
+            found[result].append(life)
         await self.apply(
             Observed(
                 gone=(*known_gone, *found[ProbeResult.GONE]),
@@ -127,7 +127,10 @@ class Controller:
         task = self._spawn(self.investigate(fresh))
         for node, _ in fresh:
             self._probing[node] = task
-            task.add_done_callback(lambda _, node=node: self._probing.pop(node, None))
+        task.add_done_callback(self._forget_probe)
+
+    def _forget_probe(self, task: asyncio.Task[None]) -> None:
+        self._probing = {node: one for node, one in self._probing.items() if one is not task}
 
     async def routing_since(self, since: RoutingVersion, wait_s: float) -> bytes:
         """Routing newer than `since`; waits for it. Unchanged routing is an empty delta."""

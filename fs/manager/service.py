@@ -36,7 +36,7 @@ class DiskBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     path: str = Field(min_length=1, max_length=4096)
-    total_bytes: int = Field(0, ge=0)
+    total_bytes: int = Field(default=0, ge=0)
 
 
 class RegisterBody(BaseModel):

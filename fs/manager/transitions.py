@@ -157,8 +157,10 @@ _NOT_HEARD = Local(LocalState.UNKNOWN)
 
 
 def _renewed(chain: Chain, members: list[Member], heard: list[Local]) -> Chain:
-    ordered = tuple(sorted(members, key=lambda member: ORDER[member.state]))
     newborn = chain.newborn and not any(local.served for local in heard)
+    if newborn and all(member.state is _SERVING for member in members):
+        members.sort(key=lambda member: member.target)  # The order that placement meant.
+    ordered = tuple(sorted(members, key=lambda member: ORDER[member.state]))
     if ordered == chain.members and newborn == chain.newborn:
         return chain
     version = chain.version

@@ -127,7 +127,7 @@ class StorageRole:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine: _native.StorageEngine | None = None
-        default = Path(settings.node.data_dir) / "disk-0"
+        default = str(Path(settings.node.data_dir) / "disk-0")
         self.disks = [str(Path(one).resolve()) for one in settings.storage.disks or [default]]
 
     def start(self, node: NodeId, incarnation: Incarnation, routing: Any) -> None:

@@ -1,0 +1,236 @@
+"""The manager's decisions: leases, incarnations, probes, births, namespaces."""
+
+from __future__ import annotations
+
+import pytest
+
+from firepond.fs.errors import InvalidArgument, NamespaceConflict, NamespaceUnknown, NodeUnknown
+from firepond.fs.ids import Incarnation, NodeId
+from firepond.fs.manager.decide import decide, load
+from firepond.fs.manager.events import (
+    CreateNamespace,
+    ExtendTables,
+    Observed,
+    Probe,
+    RemoveNamespace,
+    Tick,
+)
+from firepond.fs.manager.model import CACHE_TABLE, FILE_TABLE, Durability, LocalState
+from tests.unit.fs.manager_kit import MILLISECOND, Manager, ready
+
+
+def beat_all(manager: Manager, nodes: list[NodeId], milliseconds: int) -> None:
+    """Time passes while these nodes live."""
+    for _ in range(milliseconds // 500):
+        manager.pass_ms(500)
+        for node in nodes:
+            manager.beat(node)
+
+
+def test_chains_are_born_when_enough_nodes_came() -> None:
+    """Goal: placement happens once, evenly. Oracle: tables, distinct nodes, one head a node."""
+    manager = Manager()
+    manager.join(2)
+    assert not manager.state.tables
+    manager, _ = ready()
+    files = manager.state.table_newest(FILE_TABLE)
+    caches = manager.state.table_newest(CACHE_TABLE)
+    assert files and caches and len(files.chains) == len(caches.chains) == 3
+    heads = set()
+    for chain_id in files.chains:
+        nodes = [member.node for member in manager.state.chains[chain_id].members]
+        assert len(set(nodes)) == 3
+        heads.add(nodes[0])
+    assert len(heads) == 3
+    assert manager.states() == ["serving"] * 3
+
+
+def test_silent_node_is_evicted_after_lease_and_margin() -> None:
+    """Goal: not before its lease must have ended, and under 3 s. Oracle: the time of eviction."""
+    manager, nodes = ready()
+    last_beat_ns = manager.now_ns
+    while manager.state.nodes[nodes[0]].alive:
+        manager.pass_ms(100)
+        for node in nodes[1:]:
+            manager.beat(node)
+    elapsed_ms = (manager.now_ns - last_beat_ns) // MILLISECOND
+    assert 2200 <= elapsed_ms <= 2500
+    assert manager.states() == ["serving", "serving", "offline"]
+
+
+def test_late_node_is_probed() -> None:
+    """Goal: a heartbeat that is late by more than a beat raises a probe. Oracle: the action."""
+    manager, nodes = ready()
+    manager.pass_ms(1000)
+    manager.now_ns += 100 * MILLISECOND
+    _, actions = decide(manager.state, Tick(), manager.now_ns)
+    assert [one.nodes for one in actions if isinstance(one, Probe)] == [tuple(nodes)]
+
+
+def test_gone_process_is_evicted_at_once() -> None:
+    """Goal: known death needs no lease. Oracle: states; an observation of an old life is ignored."""
+    manager, nodes = ready()
+    manager.do(Observed(gone=((nodes[0], Incarnation(1)),)))
+    assert manager.states() == ["serving"] * 3
+    manager.do(Observed(gone=((nodes[0], manager.lives[nodes[0]]),)))
+    assert not manager.state.nodes[nodes[0]].alive
+    assert sorted(manager.states()) == ["offline", "serving", "serving"]
+
+
+def test_all_dead_in_one_decision_are_all_complete() -> None:
+    """Goal: after a power cut any replica brings the chain back. Oracle: the one that came back."""
+    manager, nodes = ready()
+    manager.do(Observed(gone=tuple(manager.lives.items())))
+    assert manager.states() == ["last-serving"] * 3
+    manager.register(nodes[2], 77)
+    manager.beat(nodes[2], LocalState.ONLINE)
+    assert manager.states() == ["serving", "offline", "offline"]
+    for node in nodes[:2]:
+        manager.register(node, 78)
+    manager.settle(nodes)
+    assert manager.states() == ["serving"] * 3
+
+
+def test_death_waits_for_those_in_doubt() -> None:
+    """Goal: who dies together is complete together. Method: one is gone, two do not answer.
+
+    Oracle: nothing is decided until the leases end; then all are last-serving.
+    """
+    manager, nodes = ready()
+    lives = list(manager.lives.items())
+    manager.do(Observed(gone=(lives[0],), unanswered=(lives[1], lives[2])))
+    assert manager.states() == ["serving"] * 3
+    assert manager.file_chain().id in manager.state.held_chains
+    manager.register(nodes[0], 99)
+    manager.beat(nodes[0], LocalState.ONLINE)
+    assert manager.states() == ["serving"] * 3
+    for _ in range(5):
+        manager.pass_ms(500)
+        manager.beat(nodes[0], LocalState.ONLINE)
+    assert manager.states() == ["serving", "offline", "offline"]
+    assert not manager.state.held_chains
+
+
+def test_hold_ends_when_a_node_answers() -> None:
+    """Goal: one known survivor settles it. Oracle: the chain goes on without the dead one."""
+    manager, _ = ready()
+    lives = list(manager.lives.items())
+    manager.do(Observed(gone=(lives[0],), unanswered=(lives[1], lives[2])))
+    manager.do(Observed(answered=(lives[1],)))
+    assert sorted(manager.states()) == ["offline", "serving", "serving"]
+
+
+def test_new_incarnation_first_counts_as_offline() -> None:
+    """Goal: a fast restart is recorded. Oracle: offline before it syncs and serves again."""
+    manager, nodes = ready()
+    manager.register(nodes[1], 5)
+    assert sorted(manager.states()) == ["offline", "serving", "serving"]
+    manager.beat(nodes[1], LocalState.ONLINE)
+    assert manager.states() == ["serving", "serving", "syncing"]
+    manager.settle(nodes)
+    assert manager.states() == ["serving"] * 3
+
+
+def test_old_lives_and_old_versions_change_nothing() -> None:
+    """Goal: protocol point 21. Oracle: the state's version."""
+    manager, nodes = ready()
+    manager.register(nodes[1], 5)
+    version = manager.state.version
+    manager.beat(nodes[1], LocalState.ONLINE, version_offset=-1)
+    assert manager.state.version == version
+    manager.lives[nodes[1]] = Incarnation(nodes[1] * 1000)
+    with pytest.raises(NodeUnknown):
+        manager.beat(nodes[1])
+    with pytest.raises(InvalidArgument, match="retired"):
+        manager.register(nodes[1], nodes[1] * 1000)
+    assert manager.state.version == version
+
+
+def test_evicted_node_must_register_and_resync() -> None:
+    """Goal: a frozen process that wakes is not taken for complete. Oracle: states on its way."""
+    manager, nodes = ready()
+    beat_all(manager, nodes[1:], 3000)
+    with pytest.raises(NodeUnknown):
+        manager.beat(nodes[0])
+    manager.register(nodes[0])
+    manager.beat(nodes[0], LocalState.UP_TO_DATE)
+    assert manager.states() == ["serving", "serving", "waiting"]
+    manager.beat(nodes[0], LocalState.ONLINE)
+    assert manager.states() == ["serving", "serving", "syncing"]
+
+
+def test_new_manager_gives_a_full_lease() -> None:
+    """Goal: a manager that just started, or stalled, evicts nobody early. Oracle: who lives."""
+    manager, nodes = ready()
+    manager.state = load(manager.state)
+    object.__setattr__(manager.state, "leases", {})
+    object.__setattr__(manager.state, "tick_ns", 0)
+    manager.now_ns += 3_600_000 * MILLISECOND
+    manager.pass_ms(2000)
+    assert all(manager.state.nodes[node].alive for node in nodes)
+    for node in nodes:
+        manager.beat(node)
+    manager.now_ns += 10_000 * MILLISECOND
+    manager.pass_ms(2000)
+    assert all(manager.state.nodes[node].alive for node in nodes)
+    manager.pass_ms(500)
+    assert not any(manager.state.nodes[node].alive for node in nodes)
+
+
+def test_wiped_disk_is_resynced_and_never_a_source() -> None:
+    """Goal: a swapped disk is seen by its generation. Oracle: it waits while it is alone."""
+    manager, nodes = ready()
+    manager.do(Observed(gone=tuple(manager.lives.items())))
+    manager.register(nodes[0], 7)
+    manager.beat(nodes[0], LocalState.ONLINE, generation=4242)
+    assert manager.states() == ["last-serving", "last-serving", "waiting"]
+    manager.beat(nodes[0], LocalState.ONLINE, generation=4242)
+    assert "serving" not in manager.states()
+    manager.register(nodes[1], 8)
+    manager.beat(nodes[1], LocalState.ONLINE)
+    assert manager.states()[0] == "serving"
+
+
+def test_failed_disk_takes_its_targets_offline() -> None:
+    """Goal: a disk may die without its node. Oracle: the chain goes on without it."""
+    manager, nodes = ready()
+    manager.beat(nodes[0], LocalState.OFFLINE)
+    assert sorted(manager.states()) == ["offline", "serving", "serving"]
+    assert manager.state.nodes[nodes[0]].alive
+
+
+def test_namespaces() -> None:
+    """Goal: creating twice is creating once; ids are never used again. Oracle: ids and errors."""
+    manager, _ = ready()
+    create = CreateNamespace("kv", Durability.CACHE, 1 << 30)
+    manager.do(create)
+    version = manager.state.version
+    manager.do(create)
+    assert manager.state.version == version and len(manager.state.namespaces) == 1
+    with pytest.raises(NamespaceConflict):
+        manager.do(CreateNamespace("kv", Durability.DURABLE, 1 << 30))
+    manager.do(RemoveNamespace("kv"))
+    with pytest.raises(NamespaceUnknown):
+        manager.do(RemoveNamespace("kv"))
+    manager.do(create)
+    assert sorted(manager.state.namespaces) == [1, 2]
+
+
+def test_extending_adds_chains_on_new_nodes() -> None:
+    """Goal: later nodes get chains; old editions stay. Oracle: editions and heads."""
+    manager, nodes = ready()
+    with pytest.raises(InvalidArgument):
+        manager.do(ExtendTables())
+    fresh = manager.join(1)
+    manager.do(ExtendTables())
+    first = manager.state.tables[FILE_TABLE, 1]
+    second = manager.state.table_newest(FILE_TABLE)
+    assert second and second.version == 2 and second.chains[:3] == first.chains
+    added = manager.state.chains[second.chains[3]]
+    assert added.members[0].node == fresh[0]
+    for node in fresh + nodes:
+        manager.beat(node, served=False)
+    manager.settle(nodes + fresh)
+    assert {str(one.state) for one in added.members} == {"offline"}
+    final = manager.state.chains[added.id]
+    assert {str(one.state) for one in final.members} == {"serving"}

@@ -1,0 +1,124 @@
+"""The chain state table, row by row, and what it does to whole chains."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from firepond.fs.ids import ChainId, ChainVersion, NodeId, TargetId
+from firepond.fs.manager.model import (
+    Chain,
+    Durability,
+    Local,
+    LocalState,
+    Member,
+    PublicState,
+)
+from firepond.fs.manager.transitions import TABLE, Condition, Row, apply, next_state
+
+S, L, Y, W, O = PublicState  # noqa: E741
+UP, ON = LocalState.UP_TO_DATE, LocalState.ONLINE
+OFF, UNKNOWN = LocalState.OFFLINE, LocalState.UNKNOWN
+
+
+def chain_of(*states: PublicState, newborn: bool = False, cache: bool = False) -> Chain:
+    members = tuple(
+        Member(TargetId(number), NodeId(number), state) for number, state in enumerate(states, 1)
+    )
+    durability = Durability.CACHE if cache else Durability.DURABLE
+    return Chain(ChainId(1), ChainVersion(7), durability, members, newborn)
+
+
+def after(chain: Chain, *locals_: LocalState | Local) -> list[tuple[int, PublicState]]:
+    heard = {
+        TargetId(number): one if isinstance(one, Local) else Local(one, served=True)
+        for number, one in enumerate(locals_, 1)
+    }
+    return [(member.target, member.state) for member in apply(chain, heard).members]
+
+
+@pytest.mark.parametrize(
+    "row", TABLE, ids=lambda row: f"{row.public}+{row.local}+{row.condition.name}"
+)
+def test_every_row_is_reached(row: Row) -> None:
+    """Goal: no row is dead or shadowed. Method: the row's own facts. Oracle: the row's result."""
+    earlier = {
+        one.condition
+        for one in TABLE[: TABLE.index(row)]
+        if (one.public, one.local) == (row.public, row.local)
+    }
+    assert row.condition not in earlier and Condition.ALWAYS not in earlier
+    assert next_state(row.public, row.local, frozenset({row.condition})) is row.result
+
+
+def test_every_combination_has_a_row() -> None:
+    """Goal: no state is stuck without a row. Method: all states and facts. Oracle: no assertion."""
+    extras = [Condition.ELECTED, Condition.REPLACED, Condition.NEXT_TO_SYNC]
+    for public, local in itertools.product(PublicState, LocalState):
+        for source in (Condition.SOURCE, Condition.NO_SOURCE):
+            for count in range(len(extras) + 1):
+                for facts in itertools.combinations(extras, count):
+                    next_state(public, local, frozenset({source, *facts}))
+
+
+@pytest.mark.parametrize(
+    ("before", "locals_", "expected"),
+    [
+        pytest.param([S, S, S], [UP, UP, UP], [(1, S), (2, S), (3, S)], id="all well"),
+        pytest.param([S, S, S], [OFF, UP, UP], [(2, S), (3, S), (1, O)], id="head dies"),
+        pytest.param([S, S, S], [UP, UP, OFF], [(1, S), (2, S), (3, O)], id="tail dies"),
+        pytest.param([S, S, S], [OFF, OFF, OFF], [(1, L), (2, L), (3, L)], id="all die at once"),
+        pytest.param([S, O, O], [OFF, OFF, OFF], [(1, L), (2, O), (3, O)], id="last one dies"),
+        pytest.param([L, L, L], [OFF, ON, OFF], [(2, S), (1, O), (3, O)], id="any comes back"),
+        pytest.param([L, L, L], [ON, ON, ON], [(1, S), (2, Y), (3, W)], id="all come back"),
+        pytest.param([L, O, O], [OFF, ON, ON], [(1, L), (2, W), (3, W)], id="stale ones wait"),
+        pytest.param([S, O, O], [UP, ON, ON], [(1, S), (2, Y), (3, W)], id="one syncs at a time"),
+        pytest.param(
+            [S, Y, W], [UP, UP, ON], [(1, S), (2, S), (3, Y)], id="sync ends, next begins"
+        ),
+        pytest.param([S, Y, W], [OFF, ON, ON], [(1, L), (2, W), (3, W)], id="source dies"),
+        pytest.param([S, Y, W], [OFF, UP, ON], [(2, S), (3, Y), (1, O)], id="synced in time"),
+        pytest.param([S, O, S], [UNKNOWN] * 3, [(1, S), (3, S), (2, O)], id="nobody heard yet"),
+        pytest.param([S, W, O], [UP, UP, OFF], [(1, S), (2, W), (3, O)], id="must let go first"),
+    ],
+)
+def test_chains(
+    before: list[PublicState], locals_: list[LocalState], expected: list[tuple[int, PublicState]]
+) -> None:
+    """Goal: the usual lives and deaths of a chain. Oracle: states and order, by hand."""
+    assert after(chain_of(*before), *locals_) == expected
+
+
+def test_version_grows_only_with_a_change() -> None:
+    """Goal: a chain version is a change. Oracle: the same object, or version + 1."""
+    chain = chain_of(S, S, S)
+    same = {TargetId(n): Local(UP, served=True) for n in (1, 2, 3)}
+    assert apply(chain, same) is chain
+    assert apply(chain, {**same, TargetId(2): Local(OFF, served=True)}).version == 8
+
+
+def test_replaced_disk_never_brings_a_chain_back() -> None:
+    """Goal: an empty disk is no source. Method: it returns first. Oracle: it waits for another."""
+    wiped = Local(ON, served=True, replaced=True)
+    fresh = Local(ON, served=False)
+    assert after(chain_of(L, L), wiped, OFF) == [(2, L), (1, W)]
+    assert after(chain_of(L, L), fresh, OFF) == [(1, L), (2, L)]
+    assert after(chain_of(L, L), wiped, ON) == [(2, S), (1, Y)]
+    assert after(chain_of(S, S), wiped, UP) == [(2, S), (1, O)]
+
+
+def test_birth_waits_for_all_targets() -> None:
+    """Goal: a new chain serves only when every target exists. Oracle: no state before that."""
+    made = Local(ON, served=False)
+    born = chain_of(O, O, O, newborn=True)
+    assert after(born, made, made, OFF) == [(1, W), (2, W), (3, O)]
+    assert after(born, made, made, made) == [(1, S), (2, S), (3, S)]
+    assert after(chain_of(L, L, newborn=True), made, made) == [(1, S), (2, S)]
+
+
+def test_cache_chain_takes_an_empty_target() -> None:
+    """Goal: a lost cache is a miss, not an outage. Oracle: the wiped target serves."""
+    wiped = Local(ON, served=False, replaced=True)
+    assert after(chain_of(L, cache=True), wiped) == [(1, S)]
+    assert after(chain_of(L), wiped) == [(1, W)]
