@@ -48,6 +48,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<Vec<(ChunkId, ChunkState)>>;
     /// Chunks with a pending version.
     fn pending(&self, target: TargetId) -> Result<Vec<ChunkId>>;
+    /// Remembers durably that a target was complete.
+    fn mark_served(&self, target: TargetId) -> Result<()>;
     /// Space of a target.
     fn usage(&self, target: TargetId) -> TargetUsage;
     /// Bytes of the disk: (total, free for us).
@@ -99,6 +101,10 @@ impl Backend for ChunkStore {
 
     fn pending(&self, target: TargetId) -> Result<Vec<ChunkId>> {
         ChunkStore::pending(self, target)
+    }
+
+    fn mark_served(&self, target: TargetId) -> Result<()> {
+        ChunkStore::mark_served(self, target)
     }
 
     fn usage(&self, target: TargetId) -> TargetUsage {

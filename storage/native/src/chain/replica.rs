@@ -20,13 +20,14 @@ use super::update::{Plan, Update};
 use super::values::ValueIndex;
 use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId};
 use firepond_core::payload::Payload;
-use firepond_core::routing::{LocalState, Routing};
+use firepond_core::routing::{LocalState, PublicState, Routing};
 use firepond_core::sys::clock::now;
 use firepond_core::sys::task;
 use firepond_core::wire::storage::{ForwardRequest, UpdateKind, UpdateReply, UpdateRequest};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -49,12 +50,31 @@ pub struct Replica<B> {
     pub backend: B,
     /// The room of its disk.
     pub promised: Promised,
+    /// Which of the node's disks it is on.
+    pub disk_index: u32,
     /// Values of the KV tier, by last use.
     pub values: ValueIndex,
     pub(super) locks: ChunkLocks,
     pub(super) dirty: DirtyChunks,
+    served: AtomicBool,
     state: Mutex<TargetState>,
     permits: Arc<Semaphore>,
+}
+
+/// Where a target is.
+pub struct Place<B> {
+    /// The target.
+    pub target: TargetId,
+    /// Its chain.
+    pub chain: ChainId,
+    /// The store of its disk.
+    pub backend: B,
+    /// The room of its disk, shared by all targets of the disk.
+    pub promised: Promised,
+    /// Which of the node's disks.
+    pub disk_index: u32,
+    /// Whether the store remembers that it was complete once.
+    pub served: bool,
 }
 
 impl<B: Backend> Replica<B> {
@@ -62,14 +82,9 @@ impl<B: Backend> Replica<B> {
     ///
     /// # Errors
     /// As the store.
-    pub fn new(
-        node: Arc<Node>,
-        target: TargetId,
-        chain: ChainId,
-        backend: B,
-        promised: Promised,
-    ) -> Result<Replica<B>> {
+    pub fn new(node: Arc<Node>, place: Place<B>) -> Result<Replica<B>> {
         let dirty = DirtyChunks::default();
+        let Place { target, chain, backend, promised, disk_index, served } = place;
         backend.pending(target)?.into_iter().for_each(|chunk| dirty.insert(chunk));
         Ok(Replica {
             node,
@@ -77,9 +92,11 @@ impl<B: Backend> Replica<B> {
             chain,
             backend,
             promised,
+            disk_index,
             values: ValueIndex::default(),
             locks: ChunkLocks::default(),
             dirty,
+            served: AtomicBool::new(served),
             state: Mutex::default(),
             permits: Arc::new(Semaphore::new(UPDATES_MAX_COUNT)),
         })
@@ -96,24 +113,26 @@ impl<B: Backend> Replica<B> {
         Standing::of(routing, self.chain, self.target, local, lease)
     }
 
-    /// What is reported of the target.
-    pub fn local_state(&self) -> LocalState {
-        self.state.lock().local()
+    /// What is reported of the target: local state and chain version of the same moment.
+    pub fn report(&self) -> (LocalState, ChainVersion) {
+        let mut state = self.state.lock();
+        let chain_version = self.refresh(&mut state);
+        (state.local(), chain_version)
     }
 
-    /// Changes the local state.
-    pub(crate) fn change_state(&self, change: impl FnOnce(&mut TargetState)) {
-        let mut state = self.state.lock();
-        let before = state.local();
-        change(&mut state);
-        let after = state.local();
-        if before != after {
-            tracing::info!(target_id = self.target.0, ?before, ?after, "target state changed");
-        }
+    /// Whether it was complete once.
+    pub fn served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// Takes note of newer routing, of the end of old work and of the disk's health.
-    pub fn refresh_state(&self, routing: &Routing) {
+    pub fn refresh_state(&self) {
+        self.refresh(&mut self.state.lock());
+    }
+
+    /// Routing is read under the lock, so that an older snapshot never follows a newer one.
+    fn refresh(&self, state: &mut TargetState) -> ChainVersion {
+        let routing = self.node.peers.routing().current();
         let node = routing.node(self.node.id);
         let info = routing.chain(self.chain).ok();
         let shown = Shown {
@@ -121,22 +140,54 @@ impl<B: Backend> Replica<B> {
             state: info.and_then(|info| info.member(self.target)).map(|entry| entry.state),
             incarnation_known: node.is_ok_and(|info| info.incarnation == self.node.incarnation),
         };
-        let broken = self.backend.disk_failed().is_some();
-        self.change_state(|state| {
+        let before = state.local();
+        if self.backend.disk_failed().is_some() {
+            state.disk_failed();
+        } else if shown.state != Some(PublicState::Serving) || self.remember_served() {
             state.routing(shown);
-            if broken {
-                state.disk_failed();
-            }
-        });
-        if self.state.lock().is_leaving() && self.locks.held_count() == 0 {
-            self.change_state(TargetState::work_ended);
         }
+        if state.is_leaving() && self.locks.held_count() == 0 {
+            state.work_ended();
+        }
+        self.log_change(before, state.local());
+        shown.chain_version
+    }
+
+    /// Before it serves, the store remembers durably that it was complete.
+    fn remember_served(&self) -> bool {
+        if self.served() {
+            return true;
+        }
+        match self.backend.mark_served(self.target) {
+            Ok(()) => self.served.store(true, Ordering::Relaxed),
+            Err(error) => {
+                tracing::info!(target_id = self.target.0, %error, "the target cannot serve yet");
+            }
+        }
+        self.served()
+    }
+
+    fn log_change(&self, before: LocalState, after: LocalState) {
+        if before != after {
+            tracing::info!(target_id = self.target.0, ?before, ?after, "target state changed");
+        }
+    }
+
+    /// The predecessor sent everything.
+    pub(crate) fn complete(&self, chain_version: ChainVersion) {
+        if !self.remember_served() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let before = state.local();
+        state.resync_done(chain_version);
+        self.log_change(before, state.local());
     }
 
     /// An update that others may have was lost here: the target leaves the chain.
     pub(super) fn fail(&self, error: &Error) {
         tracing::warn!(target_id = self.target.0, %error, "target taken out: it lost an update");
-        self.change_state(TargetState::failed);
+        self.state.lock().failed();
     }
 
     /// An update from a client.
@@ -181,7 +232,7 @@ impl<B: Backend> Replica<B> {
             if sent <= known || handle.wait_newer(routing.version, deadline).await.is_err() {
                 return;
             }
-            self.refresh_state(&handle.current());
+            self.refresh_state();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The update machine, event by event. Oracle throughout: the rules in the head of `update`.
 
 use super::role::{Standing, tests::standing};
-use super::update::{Action, Event, Form, Plan, Update};
+use super::update::{Action, Event, Plan, Update};
 use crate::store::VersionState;
 use firepond_core::ids::{ChainVersion, ChunkVersion, TargetId, WriteId};
 use firepond_core::routing::PublicState::{self, Offline, Serving, Syncing};

@@ -1,0 +1,317 @@
+//! The storage engine of one process: disks, targets, listener, background work.
+//!
+//! Why one object: the role (Python) starts it, tells it its targets, feeds it leases and asks for its
+//! status; everything else runs in here on threads of its own.
+//! Invariants: a disk that does not open or fails is reported and harms no other; a store is closed
+//! only after the listener and the background work are gone.
+
+use super::handler::StorageService;
+use super::housekeeping::{Housekeeping, Resyncs};
+use super::status::{DiskStatus, EngineStatus, ResyncStatus, TargetStatus};
+use crate::chain::replica::Place;
+use crate::chain::space::Promised;
+use crate::chain::{Node, Replica};
+use crate::store::{ChunkStore, StoreOptions, TargetRecord};
+use firepond_core::buffer::BufferPool;
+use firepond_core::ids::{ChainId, ChunkId, Incarnation, NodeId, TargetId};
+use firepond_core::peer::Peers;
+use firepond_core::routing::RoutingHandle;
+use firepond_core::sys::disk::open_disk;
+use firepond_core::sys::task;
+use firepond_core::transport::tcp::TcpTransport;
+use firepond_core::transport::{Listener, PeerAddress, Transport};
+use firepond_core::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How long updates that are under way get to end when the engine stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Values that are read from the list of a store in one go.
+const LOAD_COUNT: usize = 4096;
+
+/// How an engine is run.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Who it is.
+    pub node: NodeId,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// Where to listen: "host:port", port 0 picks one.
+    pub listen: String,
+    /// One directory per disk.
+    pub disks: Vec<PathBuf>,
+    /// Bytes of all buffers for payloads.
+    pub buffer_bytes: usize,
+    /// Bytes of chunk records kept in memory, over all disks.
+    pub cache_bytes: usize,
+    /// Threads.
+    pub worker_count: usize,
+    /// The bound on resync traffic.
+    pub resync_bytes_per_second: u64,
+    /// "auto", "io_uring" or "positional".
+    pub disk_engine: String,
+}
+
+struct OpenDisk {
+    path: PathBuf,
+    store: std::result::Result<ChunkStore, Error>,
+    promised: Promised,
+}
+
+/// A running storage engine.
+pub struct StorageEngine {
+    service: Arc<StorageService<ChunkStore>>,
+    disks: Vec<OpenDisk>,
+    resyncs: Resyncs,
+    listener: Box<dyn Listener>,
+    runtime: Runtime,
+}
+
+impl StorageEngine {
+    /// Opens the disks, listens and serves. Blocks; not to be called from an async task.
+    ///
+    /// # Errors
+    /// `StoreLocked`, `InvalidArgument`, `IoFailed` when nothing can listen. A disk that does not open
+    /// for another reason is reported as failed.
+    pub fn start(options: EngineOptions, routing: RoutingHandle) -> Result<StorageEngine> {
+        let runtime = task::runtime("firepond-storage", options.worker_count.max(1))
+            .map_err(|error| Error::io(&error, "start threads"))?;
+        let _context = runtime.enter();
+        let buffers = BufferPool::new(options.buffer_bytes);
+        let disks = open_disks(&options, &buffers)?;
+        let transport: Arc<dyn Transport> = Arc::new(TcpTransport::new(buffers));
+        let peers = Peers::new(Arc::clone(&transport), routing);
+        let node = Arc::new(Node::new(options.node, options.incarnation, peers));
+        let service = Arc::new(StorageService::new(node, options.buffer_bytes));
+        for (index, disk) in disks.iter().enumerate() {
+            let Ok(store) = &disk.store else { continue };
+            for record in store.targets() {
+                open_target(&service, disk, index, store, record)?;
+            }
+        }
+        let address = PeerAddress(options.listen.clone());
+        let listening = transport.listen(&address, Arc::clone(&service) as _);
+        let listener = runtime.block_on(listening)?;
+        let housekeeping = Housekeeping::new(Arc::clone(&service), options.resync_bytes_per_second);
+        let resyncs = Arc::clone(&housekeeping.resyncs);
+        runtime.spawn(housekeeping.run());
+        tracing::info!(address = %listener.address(), disks = disks.len(), "storage listens");
+        drop(_context);
+        Ok(StorageEngine { service, disks, resyncs, listener, runtime })
+    }
+
+    /// Where it listens, with the port that was picked.
+    pub fn data_address(&self) -> String {
+        self.listener.address().0.clone()
+    }
+
+    /// Opens the targets that the manager assigned, and makes those that are missing.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a disk that is not ours; the store's for a target that cannot be made.
+    pub fn set_targets(&self, assigned: &[(TargetId, ChainId, PathBuf)]) -> Result<()> {
+        let open = self.service.targets.all();
+        for (target, chain, path) in assigned {
+            if open.contains_key(target) {
+                continue;
+            }
+            let found = self.disks.iter().enumerate().find(|(_, disk)| disk.path == *path);
+            let Some((index, disk)) = found else {
+                return Err(Error::invalid("the disk is not one of this node")
+                    .with("disk", path.display())
+                    .with("target", target));
+            };
+            // A disk that failed is in the status; its targets stay away.
+            let Ok(store) = &disk.store else { continue };
+            let record = store.create_target(*target, *chain)?;
+            open_target(&self.service, disk, index, store, record)?;
+        }
+        Ok(())
+    }
+
+    /// A heartbeat is being sent now; the token names it.
+    pub fn heartbeat_begin(&self) -> u64 {
+        self.service.node.heartbeat_begin()
+    }
+
+    /// The heartbeat was answered: the lease counts from when it was sent.
+    pub fn heartbeat_end(&self, token: u64, lease: Duration) {
+        self.service.node.heartbeat_end(token, lease);
+    }
+
+    /// The manager does not know this node: it serves nothing until it is registered again.
+    pub fn lease_lost(&self) {
+        self.service.node.lease_lost();
+    }
+
+    /// The engine at a glance.
+    pub fn status(&self) -> EngineStatus {
+        let replicas = self.service.targets.all();
+        let mut targets: Vec<TargetStatus> = Vec::with_capacity(replicas.len());
+        for (index, disk) in self.disks.iter().enumerate() {
+            let Ok(store) = &disk.store else { continue };
+            for record in store.targets() {
+                let Some(replica) = replicas.get(&record.target) else { continue };
+                if replica.disk_index as usize == index {
+                    targets.push(self.target_status(replica, &record, &disk.path));
+                }
+            }
+        }
+        targets.sort_by_key(|status| status.target);
+        let node = &self.service.node;
+        EngineStatus {
+            targets,
+            disks: self.disks.iter().map(disk_status).collect(),
+            repaired_blocks: node.repaired_count.load(Ordering::Relaxed),
+            evicted_values: node.evicted_count.load(Ordering::Relaxed),
+        }
+    }
+
+    fn target_status(
+        &self,
+        replica: &Replica<ChunkStore>,
+        record: &TargetRecord,
+        disk: &Path,
+    ) -> TargetStatus {
+        let (local_state, chain_version) = replica.report();
+        let usage = replica.backend.space(record.target);
+        let running = self.resyncs.lock().get(&record.target).cloned();
+        let resync = running.filter(|running| running.chain_version == chain_version);
+        TargetStatus {
+            target: record.target,
+            chain: record.chain,
+            chain_version,
+            disk: disk.to_owned(),
+            generation: record.generation,
+            served: replica.served(),
+            local_state,
+            used_bytes: usage.used_bytes,
+            chunk_count: usage.chunk_count,
+            dirty_count: replica.dirty_count() as u64,
+            resync: resync.map(|running| ResyncStatus {
+                successor: running.successor.target,
+                total_count: running.progress.total_count.load(Ordering::Relaxed),
+                compared_count: running.progress.compared_count.load(Ordering::Relaxed),
+                sent_count: running.progress.sent_count.load(Ordering::Relaxed),
+                sent_bytes: running.progress.sent_bytes.load(Ordering::Relaxed),
+                removed_count: running.progress.removed_count.load(Ordering::Relaxed),
+            }),
+        }
+    }
+
+    /// Stops serving, lets the store finish, closes it. Blocks; not to be called from an async task.
+    pub fn stop(self) {
+        self.service.node.lease_lost();
+        drop(self.listener);
+        self.runtime.shutdown_timeout(STOP_TIMEOUT);
+        for disk in &self.disks {
+            if let Ok(store) = &disk.store {
+                store.close();
+            }
+        }
+    }
+}
+
+fn open_disks(options: &EngineOptions, buffers: &BufferPool) -> Result<Vec<OpenDisk>> {
+    let store_options = StoreOptions {
+        cache_bytes: options.cache_bytes / options.disks.len().max(1),
+        ..StoreOptions::default()
+    };
+    let mut disks = Vec::with_capacity(options.disks.len());
+    for path in &options.disks {
+        let opened = open_disk(path, &options.disk_engine)
+            .and_then(|disk| ChunkStore::open(disk, store_options.clone(), buffers.clone()));
+        let store = match opened {
+            // Wrong settings and a second process are for the operator to correct at once.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::StoreLocked | ErrorKind::InvalidArgument | ErrorKind::Unsupported
+                ) =>
+            {
+                return Err(error.with("disk", path.display()));
+            }
+            Err(error) => {
+                tracing::warn!(disk = %path.display(), %error, "a disk does not open");
+                Err(error)
+            }
+            Ok(store) => Ok(store),
+        };
+        disks.push(OpenDisk { path: path.clone(), store, promised: Promised::default() });
+    }
+    Ok(disks)
+}
+
+fn open_target(
+    service: &StorageService<ChunkStore>,
+    disk: &OpenDisk,
+    disk_index: usize,
+    store: &ChunkStore,
+    record: TargetRecord,
+) -> Result<()> {
+    let place = Place {
+        target: record.target,
+        chain: record.chain,
+        backend: store.clone(),
+        promised: disk.promised.clone(),
+        disk_index: disk_index as u32,
+        served: record.served,
+    };
+    let replica = Replica::new(Arc::clone(&service.node), place)?;
+    load_values(&replica)?;
+    replica.refresh_state();
+    service.targets.insert(Arc::new(replica));
+    Ok(())
+}
+
+/// The values of the KV tier on a target, by the time of their last update.
+fn load_values(replica: &Replica<ChunkStore>) -> Result<()> {
+    let edge = |kind: u8| {
+        let mut id = [0; 16];
+        id[0] = kind;
+        ChunkId(id)
+    };
+    let (mut from, end) = (edge(2), edge(3));
+    let mut values = Vec::new();
+    loop {
+        let listed = replica.backend.list(replica.target, from, end, LOAD_COUNT, false)?;
+        let Some((last, _)) = listed.last() else { break };
+        from = ChunkId(u128::from_be_bytes(last.0).saturating_add(1).to_be_bytes());
+        let exhausted = listed.len() < LOAD_COUNT;
+        values.extend(listed.into_iter().filter_map(|(chunk, state)| {
+            let live = state.committed.filter(|one| !one.removed)?;
+            Some((state.updated_ns, chunk, live.len))
+        }));
+        if exhausted {
+            break;
+        }
+    }
+    values.sort_unstable();
+    replica.values.load(values.into_iter().map(|(_, chunk, len)| (chunk, len)));
+    Ok(())
+}
+
+fn disk_status(disk: &OpenDisk) -> DiskStatus {
+    match &disk.store {
+        Ok(store) => {
+            let status = store.status();
+            DiskStatus {
+                path: disk.path.clone(),
+                engine: status.engine,
+                total_bytes: status.total_bytes,
+                free_bytes: status.free_bytes,
+                failed: status.failed.map(|error| error.to_string()),
+            }
+        }
+        Err(error) => DiskStatus {
+            path: disk.path.clone(),
+            engine: "none",
+            total_bytes: 0,
+            free_bytes: 0,
+            failed: Some(error.to_string()),
+        },
+    }
+}

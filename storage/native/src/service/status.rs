@@ -1,0 +1,77 @@
+//! The engine at a glance, as the heartbeat and the status page show it.
+
+use firepond_core::ids::{ChainId, ChainVersion, TargetId};
+use firepond_core::routing::LocalState;
+use std::path::PathBuf;
+
+/// A resync that this node drives.
+#[derive(Clone, Debug)]
+pub struct ResyncStatus {
+    /// Who is being synced.
+    pub successor: TargetId,
+    /// Chunks of ours when it began.
+    pub total_count: u64,
+    /// Chunks of ours that were compared.
+    pub compared_count: u64,
+    /// Chunks that were sent.
+    pub sent_count: u64,
+    /// Bytes of these chunks.
+    pub sent_bytes: u64,
+    /// Chunks that were removed on the successor.
+    pub removed_count: u64,
+}
+
+/// One target.
+#[derive(Clone, Debug)]
+pub struct TargetStatus {
+    /// Its id.
+    pub target: TargetId,
+    /// Its chain.
+    pub chain: ChainId,
+    /// The version of the chain under which the rest is true.
+    pub chain_version: ChainVersion,
+    /// The directory of its disk.
+    pub disk: PathBuf,
+    /// Random, made with the target.
+    pub generation: u64,
+    /// Whether it was complete once.
+    pub served: bool,
+    /// What its node says of it.
+    pub local_state: LocalState,
+    /// Bytes on disk.
+    pub used_bytes: u64,
+    /// Chunks.
+    pub chunk_count: u64,
+    /// Chunks with a pending version.
+    pub dirty_count: u64,
+    /// The resync of its successor, while one runs.
+    pub resync: Option<ResyncStatus>,
+}
+
+/// One disk.
+#[derive(Clone, Debug)]
+pub struct DiskStatus {
+    /// Its directory.
+    pub path: PathBuf,
+    /// The engine: "io_uring" or "positional".
+    pub engine: &'static str,
+    /// Bytes of the file system.
+    pub total_bytes: u64,
+    /// Bytes that chunks can still take.
+    pub free_bytes: u64,
+    /// Why it serves nothing any more.
+    pub failed: Option<String>,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct EngineStatus {
+    /// By id.
+    pub targets: Vec<TargetStatus>,
+    /// In the order of the configuration.
+    pub disks: Vec<DiskStatus>,
+    /// Chunks that were mended from another replica.
+    pub repaired_blocks: u64,
+    /// Values that were evicted.
+    pub evicted_values: u64,
+}
