@@ -274,3 +274,43 @@ class KvCache:
 
     def close(self) -> None:
         """Lets the namespace go; calls that run end first."""
+
+# --- storage.rs: the storage engine ---
+
+@final
+class StorageEngine:
+    """A storage service of this process: disks, targets, chains."""
+
+    def __new__(
+        cls,
+        node_id: int,
+        incarnation: int,
+        listen: str,
+        disks: list[str],
+        routing: RoutingHandle,
+        options: dict[str, int | str],
+    ) -> Self: ...
+    def start(self) -> None:
+        """Opens the disks, listens and serves."""
+
+    @property
+    def data_address(self) -> str:
+        """Where it listens, with the port that was picked."""
+
+    def set_targets(self, targets: list[tuple[int, int, str]]) -> None:
+        """Opens the assigned targets (target, chain, disk path); makes those that are missing."""
+
+    def heartbeat_begin(self) -> int:
+        """A heartbeat is being sent now; give the token to `heartbeat_end`."""
+
+    def heartbeat_end(self, token: int, lease_ms: int) -> None:
+        """The heartbeat was answered: the lease lasts `lease_ms` from when it was sent."""
+
+    def lease_lost(self) -> None:
+        """The manager does not know this node: serve nothing until it is registered again."""
+
+    def status(self) -> dict[str, Any]:
+        """Keys: targets, disks, repaired_blocks, evicted_values."""
+
+    def stop(self) -> None:
+        """Stops serving and closes the stores."""
