@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firepond.fs.errors import (
     ClusterUnreachable,
@@ -23,7 +23,9 @@ from firepond.fs.errors import (
 from firepond.fs.ids import Incarnation, NodeId
 from firepond.fs.logging import get_logger
 from firepond.fs.manager_client import ManagerClient
-from firepond.fs.service.roles import Assignment, Role
+
+if TYPE_CHECKING:
+    from firepond.fs.service.roles import Assignment, Role
 
 REQUEST_TIMEOUT_S = 1.0
 RETRY_PAUSE_S = 0.1

@@ -68,7 +68,7 @@ def test_late_node_is_probed() -> None:
 
 
 def test_gone_process_is_evicted_at_once() -> None:
-    """Goal: known death needs no lease. Oracle: states; an observation of an old life is ignored."""
+    """Goal: known death needs no lease. Oracle: states; news of an old life is ignored."""
     manager, nodes = ready()
     manager.do(Observed(gone=((nodes[0], Incarnation(1)),)))
     assert manager.states() == ["serving"] * 3

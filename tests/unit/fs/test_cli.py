@@ -1,0 +1,120 @@
+"""The command line: one-line errors, exit codes, a fast start."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from firepond.fs.cli.main import MODULES, make_app, run
+from firepond.fs.cli.status import human_bytes, render
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("up --storage none", 2, ["--storage", "--help"]),
+        ("up --storage 1 --replicas 3", 1, ["replicas=3", "storage=1"]),
+        ("up --set manager.lease=1", 2, ["manager.lease", "manager.lease_ms"]),
+        ("status --bogus", 2, ["--bogus"]),
+        ("status --address nowhere", 1, ["firepond://host:port"]),
+        ("status --address http://h:1", 1, ["firepond://host:port"]),
+        ("status --address firepond://127.0.0.1:1", 1, ["cluster_unreachable", "firepond up"]),
+        ("status", 1, ["firepond up"]),
+        ("down", 1, ["no cluster was started there"]),
+        ("serve --roles king", 2, ["king", "manager, meta, storage"]),
+        ("serve --roles ,", 2, ["at least one role"]),
+        ("serve", 2, ["--roles"]),
+        ("serve --roles manager --config absent.toml", 2, ["absent.toml"]),
+        ("admin config --set a.b=1", 2, ["a.b"]),
+        ("admin nothing", 2, ["nothing"]),
+        ("admin namespaces delete x", 1, ["firepond up"]),
+    ],
+)
+def test_errors_are_one_line(
+    line: str,
+    code: int,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Goal: what was wrong and what to do, in one line. Oracle: exit code and text."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FIREPOND_ADDRESS", raising=False)
+    assert run(line.split()) == code
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and output.err.startswith("error: "), output.err
+    assert " / next: " in output.err
+    for word in words:
+        assert word in output.err
+
+
+def test_config_prints_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: `admin config` is the reference. Oracle: a changed key with default and source."""
+    assert run(["admin", "config", "--set", "manager.lease_ms=3000", "--json"]) == 0
+    found = {row["key"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["manager.lease_ms"]["value"] == 3000
+    assert found["manager.lease_ms"]["default"] == 2000
+    assert found["manager.lease_ms"]["source"] == "command line"
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "serve", "doctor", "bench", "admin"])
+def test_help_of_commands(command: str) -> None:
+    """Goal: each command explains itself, quickly. Oracle: exit code, text, time."""
+    started = time.monotonic()
+    arguments = [command] if command == "bench" else [command, "--help"]
+    app = make_app([command])
+    if command != "bench":
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0 and "Usage" in result.output
+    assert time.monotonic() - started < 2
+    assert command in MODULES
+
+
+def test_doctor_names_a_dead_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: doctor says what is wrong and what to do. Oracle: its finding on a dead address."""
+    assert run(["doctor", "--json", "--address", "firepond://127.0.0.1:1"]) == 1
+    findings = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
+    assert findings["python"]["verdict"] == "ok"
+    assert findings["cluster"]["verdict"] == "fail" and findings["cluster"]["next_step"]
+
+
+def test_status_renders_a_sick_cluster() -> None:
+    """Goal: the tables show what is wrong. Oracle: words of the rendering."""
+    from rich.console import Console
+
+    targets = [
+        {"target": 1, "node": 3, "state": "serving", "used_bytes": 2048, "resync": None},
+        {"target": 2, "node": 4, "state": "syncing", "used_bytes": 0, "resync": {"chunks": 5}},
+    ]
+    disk = {"path": "/d0", "engine": "io_uring", "free_bytes": 1, "total_bytes": 2, "failed": "EIO"}
+    node = {"id": 3, "roles": ["storage"], "alive": False, "data_address": "a:1"}
+    found = {
+        "ready": True,
+        "waiting_for": None,
+        "term": 1,
+        "version": 9,
+        "target_states": {"serving": 1, "syncing": 1},
+        "nodes": [{**node, "admin_address": "a:2", "heartbeat_age_ms": None, "disks": [disk]}],
+        "chains": [{"id": 1, "durability": "durable", "version": 4, "targets": targets}],
+        "namespaces": [{"id": 1, "name": "kv", "class": "cache", "capacity_bytes": 1 << 30}],
+    }
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(render(found))
+    text = console.export_text()
+    for word in ("1 syncing", "dead", "EIO", "chunks 5", "2.0 KiB", "1.0 GiB"):
+        assert word in text, text
+
+
+def test_sizes_for_people() -> None:
+    """Goal: sizes read well. Oracle: by hand."""
+    assert [human_bytes(size) for size in (None, 5, 1536, 3 << 40)] == [
+        "",
+        "5 B",
+        "1.5 KiB",
+        "3.0 TiB",
+    ]

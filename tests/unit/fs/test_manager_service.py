@@ -1,0 +1,254 @@
+"""The manager behind HTTP: shapes, errors, long poll, persistence, terms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import msgpack
+import pytest
+
+from firepond.fs.config import ManagerSettings
+from firepond.fs.errors import ManagerNotLeader, StoreCorrupt
+from firepond.fs.ids import Incarnation
+from firepond.fs.manager.controller import Controller, rules_of
+from firepond.fs.manager.store import ManagerStore, take_term
+from firepond.fs.routing_follower import Snapshot
+from firepond.fs.service.app import make_app
+from tests.unit.fs.manager_kit import FakeKv
+
+SETTINGS = ManagerSettings(replicas=1, chains_per_node=2)
+Http = httpx.AsyncClient
+
+
+def run(kv: FakeKv, work: Callable[[Http, Controller], Awaitable[None]]) -> None:
+    """Runs `work` against a manager on a store."""
+
+    async def inside() -> None:
+        controller = Controller(ManagerStore(kv, take_term(kv)), SETTINGS)
+        app = make_app(Incarnation(1), [], controller)
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://manager") as http:
+            await work(http, controller)
+        await controller.stop()
+
+    asyncio.run(inside())
+
+
+async def join(http: Http, incarnation: int = 7) -> int:
+    """A storage node registers."""
+    node = (await http.post("/v1/node-ids")).json()["node_id"]
+    body = {
+        "node_id": node,
+        "incarnation": incarnation,
+        "data_address": "127.0.0.1:9",
+        "admin_address": "127.0.0.1:1",
+        "roles": ["storage"],
+        "disks": [{"path": "/d0", "total_bytes": 5}],
+    }
+    reply = await http.post("/v1/register", json=body)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["lease_ms"] == SETTINGS.lease_ms
+    return int(node)
+
+
+def row(target: int, version: int, local: str) -> dict[str, Any]:
+    """What an engine reports of a target."""
+    report = {"target": target, "chain_version": version, "generation": 5, "served": False}
+    return {**report, "local_state": local, "used_bytes": 0, "chunk_count": 0, "resync": None}
+
+
+async def bring_up(http: Http) -> int:
+    """A storage node whose targets serve."""
+    node = await join(http)
+    body: dict[str, Any] = {"node_id": node, "incarnation": 7, "routing_version": 0}
+    made = (await http.post("/v1/heartbeat", json=body)).json()["assignments"]
+    assert len(made) == 4 and all(disk == "/d0" for _, _, disk in made)
+    body["targets"] = [row(target, 1, "online") for target, _, _ in made]
+    assert (await http.post("/v1/heartbeat", json=body)).status_code == 200
+    return node
+
+
+def test_routing_is_what_the_native_side_decodes() -> None:
+    """Goal: field names and states of the wire. Oracle: the names in routing.rs, written out."""
+
+    async def work(http: Http, _: Controller) -> None:
+        await bring_up(http)
+        reply = await http.get("/v1/routing")
+        routing = msgpack.unpackb(reply.content)
+        assert routing["full"] and routing["lease_ms"] == SETTINGS.lease_ms
+        assert routing["nodes"] == [
+            {
+                "id": 1,
+                "data_address": "127.0.0.1:9",
+                "admin_address": "127.0.0.1:1",
+                "roles": ["storage"],
+                "incarnation": 7,
+                "alive": True,
+            }
+        ]
+        assert routing["chains"][0] == {
+            "id": 1,
+            "version": 2,
+            "durability": "durable",
+            "targets": [{"target": 1, "node": 1, "state": "serving"}],
+        }
+        assert routing["tables"][1] == {"id": 2, "version": 1, "chains": [3, 4]}
+        body = {"name": "kv", "class": "cache", "capacity_bytes": 10}
+        made = (await http.post("/v1/namespaces", json=body)).json()
+        since = {"since": routing["version"]}
+        delta = msgpack.unpackb((await http.get("/v1/routing", params=since)).content)
+        assert not delta["full"] and delta["chains"] == [] and delta["namespaces"] == [made]
+        assert made == {
+            "id": 1,
+            "name": "kv",
+            "table": 2,
+            "table_version": 1,
+            "class": "cache",
+            "capacity_bytes": 10,
+        }
+
+    run(FakeKv(), work)
+
+
+def test_deltas_add_up_to_the_whole() -> None:
+    """Goal: a follower of deltas sees what a newcomer sees. Oracle: equality of the two."""
+
+    async def work(http: Http, _: Controller) -> None:
+        follower = Snapshot()
+
+        async def follow() -> None:
+            reply = await http.get("/v1/routing", params={"since": follower.version})
+            follower.merge(reply.content)
+
+        await follow()
+        await bring_up(http)
+        await follow()
+        for name in ("a", "b"):
+            body = {"name": name, "class": "durable", "capacity_bytes": 10}
+            await http.post("/v1/namespaces", json=body)
+            await follow()
+        assert (await http.delete("/v1/namespaces/a")).status_code == 200
+        await follow()
+        newcomer = Snapshot()
+        newcomer.merge((await http.get("/v1/routing")).content)
+        assert newcomer.items == follower.items
+        assert [one["name"] for one in newcomer.items["namespaces"].values()] == ["b"]
+        assert set(msgpack.unpackb(follower.encode())) == {
+            "version",
+            "lease_ms",
+            "nodes",
+            "chains",
+            "tables",
+            "namespaces",
+        }
+
+    run(FakeKv(), work)
+
+
+def test_long_poll_wakes_at_once() -> None:
+    """Goal: a change reaches those who wait. Oracle: the time, with and without a change."""
+
+    async def work(http: Http, controller: Controller) -> None:
+        version = controller.state.version
+        parameters = {"since": version, "wait_ms": 200}
+        started = time.monotonic()
+        reply = await http.get("/v1/routing", params={**parameters, "since": 0})
+        await join(http)
+        version = controller.state.version
+        assert (await http.get("/v1/routing", params={**parameters, "since": version})).is_success
+        assert time.monotonic() - started >= 0.2
+        waiting = asyncio.create_task(
+            http.get("/v1/routing", params={"since": version, "wait_ms": 20_000})
+        )
+        await asyncio.sleep(0.05)
+        await join(http, 8)
+        reply = await asyncio.wait_for(waiting, 2)
+        assert msgpack.unpackb(reply.content)["version"] > version
+
+    run(FakeKv(), work)
+
+
+def test_state_survives_a_new_manager() -> None:
+    """Goal: kill -9 of the manager loses nothing. Oracle: the routing before and after."""
+    kv = FakeKv()
+    seen: list[bytes] = []
+
+    async def first(http: Http, _: Controller) -> None:
+        await bring_up(http)
+        await http.post("/v1/namespaces", json={"name": "x", "class": "cache", "capacity_bytes": 1})
+        seen.append((await http.get("/v1/routing")).content)
+
+    async def second(http: Http, controller: Controller) -> None:
+        seen.append((await http.get("/v1/routing")).content)
+        assert controller.store.term == 2
+        body = {"node_id": 1, "incarnation": 7, "targets": []}
+        assert (await http.post("/v1/heartbeat", json=body)).status_code == 200
+
+    run(kv, first)
+    run(kv, second)
+    assert seen[0] == seen[1]
+
+
+def test_older_term_can_write_nothing() -> None:
+    """Goal: one manager leads. Method: take a newer term. Oracle: the error, the store."""
+    kv = FakeKv()
+
+    async def work(http: Http, controller: Controller) -> None:
+        take_term(kv)
+        pairs = dict(kv.pairs)
+        reply = await http.post("/v1/node-ids")
+        assert reply.status_code == 503
+        assert reply.json()["error"]["kind"] == "manager_not_leader"
+        assert controller.failed.is_set() and kv.pairs == pairs
+
+    run(kv, work)
+    with pytest.raises(ManagerNotLeader):
+        kv.pairs.pop(b"header", None)
+        ManagerStore(kv, take_term(kv) - 1).load(rules_of(SETTINGS))  # type: ignore[arg-type]
+
+
+def test_rotten_record_is_named() -> None:
+    """Goal: a record that does not decode is an error, not a crash. Oracle: its kind."""
+    kv = FakeKv()
+    store = ManagerStore(kv, take_term(kv))
+    kv.pairs[b"node/00000001"] = b"\xc1"
+    with pytest.raises(StoreCorrupt):
+        store.load(rules_of(SETTINGS))
+    kv.pairs[b"node/00000001"] = msgpack.packb({"format": 1, "id": 1})
+    with pytest.raises(StoreCorrupt):
+        store.load(rules_of(SETTINGS))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "kind"),
+    [
+        ("POST", "/v1/register", b"no json", 400, "invalid_argument"),
+        ("POST", "/v1/register", b"{}", 400, "invalid_argument"),
+        ("POST", "/v1/heartbeat", b'{"node_id":5,"incarnation":5}', 404, "node_unknown"),
+        ("POST", "/v1/suspicions", b'{"suspicions":[[1]]}', 400, "invalid_argument"),
+        ("POST", "/v1/suspicions", b'{"suspicions":[[1,2],[99,1]]}', 200, ""),
+        ("GET", "/v1/routing?since=-1", b"", 400, "invalid_argument"),
+        ("GET", "/v1/routing?since=999999", b"", 200, ""),
+        ("GET", "/v1/nothing", b"", 404, "not_found"),
+        ("DELETE", "/v1/namespaces/none", b"", 404, "namespace_unknown"),
+        ("POST", "/v1/namespaces", b'{"name":"","class":"cache","capacity_bytes":1}', 400, ""),
+        ("POST", "/v1/namespaces", b'{"name":"a","class":"gold","capacity_bytes":1}', 400, ""),
+        ("POST", "/v1/tables/extend", b"", 503, "cluster_not_ready"),
+    ],
+)
+def test_bad_requests(method: str, path: str, body: bytes, status: int, kind: str) -> None:
+    """Goal: nonsense gets a clear error. Oracle: status, kind, a next step."""
+
+    async def work(http: Http, _: Controller) -> None:
+        reply = await http.request(method, path, content=body)
+        assert reply.status_code == status, reply.text
+        if status >= 400:
+            error = reply.json()["error"]
+            assert error["message"] and error["next_step"]
+            assert kind in ("", error["kind"])
+
+    run(FakeKv(), work)
