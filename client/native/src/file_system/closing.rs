@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 impl Inner {
     /// Tells the service length and time of what was acknowledged.
-    pub(super) async fn settle(&self, state: &InodeState) -> Result<()> {
+    pub(super) async fn settle(&self, who: &Credentials, state: &InodeState) -> Result<()> {
         let (hint, write_count) = state.local.lock().hint();
-        self.settle_with(state, Operation::Sync { inode: state.inode, hint }, write_count).await
+        let operation = Operation::Sync { inode: state.inode, hint };
+        self.settle_with(who, state, operation, write_count).await
     }
 
     /// Gives a handle back. It is gone afterwards, whatever the service answered.
     pub(super) async fn close_handle(
         &self,
+        who: &Credentials,
         state: &InodeState,
         handle: u64,
         write: bool,
@@ -28,19 +30,20 @@ impl Inner {
         let (hint, write_count) = state.local.lock().hint();
         let open = OpenRecord { inode: state.inode, handle, write };
         let operation = Operation::Close { open, hint: hint.filter(|_| write) };
-        let result = self.settle_with(state, operation, write_count).await;
+        let result = self.settle_with(who, state, operation, write_count).await;
         self.sessions.closed(handle);
         result
     }
 
     async fn settle_with(
         &self,
+        who: &Credentials,
         state: &InodeState,
         operation: Operation,
         write_count: u64,
     ) -> Result<()> {
         let deadline = clock::now() + self.options.operation_timeout();
-        match self.sessions.call(&Credentials::default(), operation, deadline).await? {
+        match self.sessions.call(who, operation, deadline).await? {
             MetaReply::Attributes(attributes) => {
                 state.local.lock().settled(&attributes, write_count);
                 Ok(())
@@ -52,6 +55,7 @@ impl Inner {
     /// Closes a handle whose owner does not wait. Errors are logged, as nobody else hears of them.
     pub(super) fn close_in_background(
         self: &Arc<Self>,
+        who: Credentials,
         state: Arc<InodeState>,
         handle: u64,
         write: bool,
@@ -67,7 +71,7 @@ impl Inner {
         closing.spawn(async move {
             let seen = state.local.lock().error_count();
             let flushed = if write { inner.flush(&state, seen).await } else { Ok(()) };
-            let closed = inner.close_handle(&state, handle, write).await;
+            let closed = inner.close_handle(&who, &state, handle, write).await;
             if let Err(error) = flushed.and(closed) {
                 tracing::info!(%error, inode = %state.inode, "a background close has failed");
             }
@@ -85,7 +89,9 @@ impl FileSystem {
         for state in self.0.inodes.all() {
             let seen = state.local.lock().error_count();
             let flushed = match self.0.flush(&state, seen).await {
-                Ok(()) if state.local.lock().unsettled() => self.0.settle(&state).await,
+                Ok(()) if state.local.lock().unsettled() => {
+                    self.0.settle(&Credentials::default(), &state).await
+                }
                 other => other,
             };
             result = result.and(flushed);

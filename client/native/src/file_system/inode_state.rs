@@ -196,8 +196,12 @@ impl Local {
         if self.error_count > seen { self.last_error.clone() } else { None }
     }
 
-    /// What the service is told at a settlement, and the number to give to `settled`.
+    /// What the service is told at a settlement, if there is anything, and the number to give to
+    /// `settled`.
     pub(super) fn hint(&self) -> (Option<LengthHint>, u64) {
+        if self.unsettled_end == 0 && self.modified_ns == 0 {
+            return (None, self.write_count);
+        }
         let hint = LengthHint {
             size_bytes: self.acknowledged_end,
             truncate_version: self.attributes.truncate_version,

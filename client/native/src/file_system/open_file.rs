@@ -13,7 +13,7 @@ use firepond_core::ids::InodeId;
 use firepond_core::payload::Payload;
 use firepond_core::sys::{clock, task};
 use firepond_core::transport::SinkSlice;
-use firepond_core::wire::meta::Attributes;
+use firepond_core::wire::meta::{Attributes, Credentials};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ const READ_WINDOW_BYTES: usize = 64 << 20;
 pub struct OpenFile {
     inner: Arc<Inner>,
     state: Arc<InodeState>,
+    who: Credentials,
     handle: u64,
     readable: bool,
     writable: bool,
@@ -41,14 +42,15 @@ impl OpenFile {
     pub(super) fn new(
         inner: Arc<Inner>,
         state: Arc<InodeState>,
+        who: &Credentials,
         handle: u64,
-        readable: bool,
-        writable: bool,
+        (readable, writable): (bool, bool),
     ) -> OpenFile {
+        let who = who.clone();
         let errors_seen = AtomicU64::new(state.local.lock().error_count());
         let read_ahead = Mutex::new(ReadAhead::new(inner.options.read_ahead_max_bytes));
         let closed = AtomicBool::new(false);
-        OpenFile { inner, state, handle, readable, writable, read_ahead, errors_seen, closed }
+        OpenFile { inner, state, who, handle, readable, writable, read_ahead, errors_seen, closed }
     }
 
     /// The file.
@@ -129,10 +131,10 @@ impl OpenFile {
     }
 
     async fn read_part(&self, offset: u64, mut destination: Destination) -> Result<usize> {
-        if let Some(blocks) = self.read_on(offset, destination.len()) {
-            if let Some(count) = copy_blocks(blocks, offset, &mut destination).await {
-                return Ok(count);
-            }
+        if let Some(blocks) = self.read_on(offset, destination.len())
+            && let Some(count) = copy_blocks(blocks, offset, &mut destination).await
+        {
+            return Ok(count);
         }
         let deadline = clock::now() + self.inner.options.operation_timeout();
         let read = FileRead { state: Arc::clone(&self.state), offset, destination };
@@ -232,7 +234,7 @@ impl OpenFile {
     /// As `flush`.
     pub async fn sync(&self) -> Result<()> {
         self.flush().await?;
-        if self.writable { self.inner.settle(&self.state).await } else { Ok(()) }
+        if self.writable { self.inner.settle(&self.who, &self.state).await } else { Ok(()) }
     }
 
     /// Flushes and gives the handle back. Only the first call does something; a failed close is still
@@ -246,12 +248,17 @@ impl OpenFile {
         }
         self.read_ahead.lock().clear();
         if !self.writable {
-            self.inner.close_in_background(Arc::clone(&self.state), self.handle, false);
+            self.close_in_background();
             return Ok(());
         }
         let flushed = self.flush_open().await;
-        let closed = self.inner.close_handle(&self.state, self.handle, true).await;
+        let closed = self.inner.close_handle(&self.who, &self.state, self.handle, true).await;
         flushed.and(closed)
+    }
+
+    fn close_in_background(&self) {
+        let (who, state) = (self.who.clone(), Arc::clone(&self.state));
+        self.inner.close_in_background(who, state, self.handle, self.writable);
     }
 
     fn check(&self, allowed: bool, what: &str) -> Result<()> {
@@ -276,8 +283,7 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if !self.closed.swap(true, Ordering::AcqRel) {
-            let state = Arc::clone(&self.state);
-            self.inner.close_in_background(state, self.handle, self.writable);
+            self.close_in_background();
         }
     }
 }

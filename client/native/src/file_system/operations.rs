@@ -112,7 +112,7 @@ impl FileSystem {
         let state = self.0.inodes.open(&attributes)?;
         let visible = state.local.lock().visible();
         let inner = Arc::clone(&self.0);
-        let file = OpenFile::new(inner, state, handle, options.read, options.write);
+        let file = OpenFile::new(inner, state, who, handle, (options.read, options.write));
         Ok((Arc::new(file), visible, created))
     }
 
@@ -146,7 +146,8 @@ impl FileSystem {
             Ok(state)
         });
         let state = opened.inspect_err(|_| self.0.sessions.closed(handle))?;
-        Ok(Arc::new(OpenFile::new(Arc::clone(&self.0), state, handle, read, write)))
+        let inner = Arc::clone(&self.0);
+        Ok(Arc::new(OpenFile::new(inner, state, who, handle, (read, write))))
     }
 
     async fn call_opened(

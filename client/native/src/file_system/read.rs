@@ -86,10 +86,9 @@ impl Inner {
         let operation = Operation::GetAttributes { inode: stale };
         let reply = self.sessions.call(&Credentials::default(), operation, deadline).await;
         let mut local = read.state.local.lock();
-        match reply {
-            Ok(MetaReply::Attributes(attributes)) => local.learn(&attributes),
-            // The size that is known stands; a removed file that is open stays readable.
-            Ok(_) | Err(_) => {}
+        // Without an answer the size that is known stands: what is read is checked anyway.
+        if let Ok(MetaReply::Attributes(attributes)) = reply {
+            local.learn(&attributes);
         }
         Ok(local.view(read.offset, wanted))
     }
