@@ -24,16 +24,32 @@ SETTINGS = ManagerSettings(replicas=1, chains_per_node=2)
 Http = httpx.AsyncClient
 
 
+_node_address = [""]
+
+
+async def answer_health(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The admin port of every node of these tests: alive, incarnation 7."""
+    if await reader.readline():
+        body = b'{"incarnation": 7}'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+    writer.close()
+
+
 def run(kv: FakeKv, work: Callable[[Http, Controller], Awaitable[None]]) -> None:
     """Runs `work` against a manager on a store."""
 
     async def inside() -> None:
+        node = await asyncio.start_server(answer_health, "127.0.0.1", 0)
+        _node_address[0] = f"127.0.0.1:{node.sockets[0].getsockname()[1]}"
         controller = Controller(ManagerStore(kv, take_term(kv)), SETTINGS)
         app = make_app(Incarnation(1), [], controller)
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://manager") as http:
+        json = {"content-type": "application/json"}
+        async with Http(transport=transport, base_url="http://manager", headers=json) as http:
             await work(http, controller)
         await controller.stop()
+        node.close()
 
     asyncio.run(inside())
 
@@ -45,7 +61,7 @@ async def join(http: Http, incarnation: int = 7) -> int:
         "node_id": node,
         "incarnation": incarnation,
         "data_address": "127.0.0.1:9",
-        "admin_address": "127.0.0.1:1",
+        "admin_address": _node_address[0],
         "roles": ["storage"],
         "disks": [{"path": "/d0", "total_bytes": 5}],
     }
@@ -84,7 +100,7 @@ def test_routing_is_what_the_native_side_decodes() -> None:
             {
                 "id": 1,
                 "data_address": "127.0.0.1:9",
-                "admin_address": "127.0.0.1:1",
+                "admin_address": _node_address[0],
                 "roles": ["storage"],
                 "incarnation": 7,
                 "alive": True,
