@@ -170,7 +170,7 @@ class StorageSettings(Section):
     )
     buffer_bytes: int = Field(
         default=256 * MEBIBYTE,
-        ge=16 * MEBIBYTE,
+        ge=64 * MEBIBYTE,
         description="Memory for bytes that are being received or sent.",
     )
     cache_bytes: int = Field(

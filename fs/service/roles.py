@@ -5,6 +5,7 @@ Owns: which settings become which engine options. Never: talks to the manager (`
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,6 +98,8 @@ class MetaRole(ManagerRole):
             "chunk_size_bytes": meta.chunk_size_bytes,
             "stripe_count": meta.stripe_count,
             "session_lease_ms": meta.session_lease_ms,
+            "root_uid": os.getuid(),
+            "root_gid": os.getgid(),
         }
         listen = f"{place.listen_host}:{place.meta_port}"
         engine = _native.MetaEngine(node, incarnation, listen, str(directory), routing, options)
