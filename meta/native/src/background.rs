@@ -36,7 +36,11 @@ pub async fn run<S: KvStore>(meta: MetaService<S>) {
     }
 }
 
-async fn one_turn<S: KvStore>(meta: &MetaService<S>, turn: u64, deadline: Instant) -> Result<()> {
+pub(crate) async fn one_turn<S: KvStore>(
+    meta: &MetaService<S>,
+    turn: u64,
+    deadline: Instant,
+) -> Result<()> {
     finish_truncates(meta, deadline).await?;
     settle::prune(meta, deadline).await?;
     collect_all(meta, deadline).await?;
@@ -47,10 +51,7 @@ async fn one_turn<S: KvStore>(meta: &MetaService<S>, turn: u64, deadline: Instan
 }
 
 /// Finishes what an earlier life of this service, or a chain that did not answer, left half done.
-pub(crate) async fn finish_truncates<S: KvStore>(
-    meta: &MetaService<S>,
-    deadline: Instant,
-) -> Result<()> {
+async fn finish_truncates<S: KvStore>(meta: &MetaService<S>, deadline: Instant) -> Result<()> {
     let page = meta.reading().range(keys::pending_truncates(), PAGE_COUNT).await?;
     for inode in page.iter().filter_map(|(key, _)| keys::inode_of(key)) {
         if let Err(error) = truncate::finish(meta, inode, deadline).await {
@@ -61,17 +62,17 @@ pub(crate) async fn finish_truncates<S: KvStore>(
 }
 
 /// Goes once over all garbage and notes what is left.
-pub(crate) async fn collect_all<S: KvStore>(
-    meta: &MetaService<S>,
-    deadline: Instant,
-) -> Result<usize> {
+async fn collect_all<S: KvStore>(meta: &MetaService<S>, deadline: Instant) -> Result<()> {
     let (removed, waiting) = collect::pass(meta, deadline).await?;
     meta.set_backlog(waiting);
-    Ok(removed)
+    if removed > 0 {
+        tracing::debug!(removed, waiting, "collected files without a name");
+    }
+    Ok(())
 }
 
 /// Removes the records of requests that are too old to be retried.
-pub(crate) async fn forget_requests<S: KvStore>(meta: &MetaService<S>) -> Result<()> {
+async fn forget_requests<S: KvStore>(meta: &MetaService<S>) -> Result<()> {
     let period = transact::period(meta.now_ns());
     loop {
         let old = keys::requests_before(period.saturating_sub(1));

@@ -4,6 +4,7 @@
 //! what was begun (a commit, a cut) is then finished all the same.
 //! Invariants: a reading operation never commits; times never go back within one process.
 
+use crate::background;
 use crate::chunks::Chunks;
 use crate::counters::{Counters, OperationStatus};
 use crate::inode_ids::InodeIds;
@@ -144,7 +145,7 @@ impl<S: KvStore> MetaService<S> {
             garbage: Notify::new(),
         }));
         crate::root::ensure(&meta).await?;
-        crate::background::count_inodes(&meta).await?;
+        background::count_inodes(&meta).await?;
         Ok(meta)
     }
 
@@ -171,6 +172,15 @@ impl<S: KvStore> MetaService<S> {
         let meta = self.clone();
         let work = task::spawn(async move { ops::dispatch(&meta, &caller, operation).await });
         work.await.unwrap_or_else(|error| Err(Error::internal(format!("an operation: {error}"))))
+    }
+
+    /// One turn of the background work: finishes truncations, prunes sessions, collects garbage,
+    /// forgets old requests. `run_background` calls the same in a loop.
+    ///
+    /// # Errors
+    /// What the store answers; the next turn tries again.
+    pub async fn turn(&self, deadline: Instant) -> Result<()> {
+        background::one_turn(self, 0, deadline).await
     }
 
     /// What the service is doing.

@@ -1,0 +1,7 @@
+//! Tests of the metadata service, in one binary so that they link once.
+
+#![expect(clippy::unwrap_used, reason = "in a test what fails must stop it")]
+#![expect(unreachable_pub, reason = "helpers are shared by the modules of this binary")]
+
+mod common;
+mod conformance;
