@@ -2,7 +2,8 @@
 //!
 //! Reads go out in waves of bounded size, several waves at a time, in the order of the keys: the
 //! prefix arrives first, and memory in flight stays bounded however long the batch is. Whatever
-//! fails is a miss for the caller and a count in the statistics.
+//! fails is a miss for the caller and a count in the statistics. The head of a chain is asked first,
+//! because it is the one that evicts and must know what is in use; heads are spread over the nodes.
 
 use super::bounded::join_bounded;
 use super::stats::count;
@@ -59,7 +60,7 @@ impl KvCache {
             offset: 0,
             len: u32::try_from(read.sink.len().min(super::VALUE_MAX_BYTES)).unwrap_or(u32::MAX),
             sink: Some(read.sink),
-            prefer_head: false,
+            prefer_head: true,
         });
         let outcomes = self.chains.batch_read(reads.collect(), deadline).await;
         let checked = outcomes.into_iter().zip(&keys).map(|(outcome, key)| {
