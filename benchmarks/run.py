@@ -1,0 +1,98 @@
+"""`make bench`: measures a fresh three-replica cluster against this machine's own limits.
+
+Everything is measured in one run, on one directory, which is removed afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import (
+    kv_values,
+    machine,
+    mount_rows,
+    sdk_metadata,
+    sdk_sequential,
+    sdk_small_reads,
+)
+from benchmarks.report import Context, Row, as_json, print_table
+from firepond.fs.local_cluster import LocalCluster
+
+ROOT = Path(__file__).resolve().parents[1]
+FREE_BYTES_MIN = 24 << 30
+READY_TIMEOUT_S = 60.0
+
+
+def families(address: str, directory: Path, context: Context) -> dict[str, Callable[[], list[Row]]]:
+    """What is measured, by the name that `--only` takes."""
+    local = directory / "local-metadata"
+    local.mkdir()
+    return {
+        "sequential": lambda: sdk_sequential.run(address, context),
+        "small-reads": lambda: sdk_small_reads.run(address, context),
+        "metadata": lambda: sdk_metadata.run(address, local, context),
+        "mount": lambda: mount_rows.run(address, directory, context),
+        "kv": lambda: kv_values.run(address, context),
+    }
+
+
+def measure(console: Console, directory: Path, context: Context, only: list[str]) -> list[Row]:
+    """All rows, on a cluster of this run's own."""
+    console.print("the machine: loopback TCP and the disk")
+    machine.measure(directory, context)
+    cluster = LocalCluster(directory / "cluster", storage_count=3, replica_count=3)
+    cluster.start()
+    rows: list[Row] = []
+    try:
+        cluster.wait_ready(READY_TIMEOUT_S)
+        for name, family in families(cluster.address, directory, context).items():
+            if not only or name in only:
+                console.print(f"measuring: {name}")
+                rows += family()
+    finally:
+        cluster.stop()
+    return rows
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes: proves that it runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--only", action="append", default=[], metavar="FAMILY", help="one family")
+    parser.add_argument("--directory", type=Path, help="measure below this, not below build/")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = arguments()
+    console = Console()
+    parent = chosen.directory or ROOT / "build"
+    parent.mkdir(parents=True, exist_ok=True)
+    if not chosen.quick and shutil.disk_usage(parent).free < FREE_BYTES_MIN:
+        console.print(f"a full run needs {FREE_BYTES_MIN >> 30} GiB of free disk below {parent}")
+        return 1
+    context = Context(quick=chosen.quick)
+    directory = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    try:
+        rows = measure(console, directory, context, chosen.only)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print_table(console, rows)
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps(as_json(rows, context), indent=2) + "\n")
+    missed = [f"{row.family}: {row.name}" for row in rows if row.reached is False]
+    if missed:
+        console.print(f"[red]below their bars:[/] {', '.join(missed)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Metadata operations of the SDK, one at a time, beside the same on the local file system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import firepond
+from benchmarks.report import Beside, Context, Row, seconds
+
+FAMILY = "SDK, metadata"
+
+
+def run(address: str, local: Path, context: Context) -> list[Row]:
+    """Creates, looks up, renames and removes files and directories of one directory."""
+    count = context.size(1000, 100)
+    with firepond.connect(address) as cluster:
+        cluster.mkdir("/metadata")
+
+        def create(number: int) -> None:
+            cluster.open_raw(f"/metadata/f{number}", "xb").close()
+
+        steps: dict[str, tuple[Callable[[int], object], Callable[[int], object]]] = {
+            "mkdir": (
+                lambda number: cluster.mkdir(f"/metadata/d{number}"),
+                lambda number: (local / f"d{number}").mkdir(),
+            ),
+            "create": (create, lambda number: (local / f"f{number}").touch(exist_ok=False)),
+            "stat": (
+                lambda number: cluster.stat(f"/metadata/f{number}"),
+                lambda number: (local / f"f{number}").stat(),
+            ),
+            "rename": (
+                lambda number: cluster.rename(f"/metadata/f{number}", f"/metadata/r{number}"),
+                lambda number: (local / f"f{number}").rename(local / f"r{number}"),
+            ),
+            "unlink": (
+                lambda number: cluster.remove(f"/metadata/r{number}"),
+                lambda number: (local / f"r{number}").unlink(),
+            ),
+        }
+        rows = []
+        for name, (ours, theirs) in steps.items():
+            ours_rate = count / seconds(partial(repeat, ours, count))
+            local_rate = count / seconds(partial(repeat, theirs, count))
+            beside = Beside("local, not durable", local_rate)
+            rows.append(Row(FAMILY, name, ours_rate, "/s", (beside,)))
+        for number in range(count):
+            cluster.rmdir(f"/metadata/d{number}")
+            (local / f"d{number}").rmdir()
+    return rows
+
+
+def repeat(step: Callable[[int], object], count: int) -> None:
+    for number in range(count):
+        step(number)
