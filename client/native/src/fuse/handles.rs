@@ -70,6 +70,11 @@ impl<T> Handles<T> {
         self.open.write().remove(&number).ok_or_else(|| unknown(number))
     }
 
+    /// Any object for which `wanted` says yes.
+    pub(super) fn find(&self, wanted: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        self.open.read().values().find(|value| wanted(value)).cloned()
+    }
+
     /// How many are open.
     pub(super) fn count(&self) -> usize {
         self.open.read().len()
@@ -95,5 +100,7 @@ mod tests {
         assert!(handles.remove(first).is_err());
         assert_ne!(handles.insert("b"), first);
         assert_eq!(handles.count(), 1);
+        assert!(handles.find(|value| *value == "b").is_some());
+        assert!(handles.find(|value| *value == "a").is_none());
     }
 }

@@ -105,9 +105,23 @@ impl Operations {
         if open.write { open.file.sync().await } else { Ok(()) }
     }
 
-    /// fsync(2) and fdatasync(2).
+    /// fsync(2) and fdatasync(2). Through a file that is open for reading, too: POSIX means the file's
+    /// bytes, whoever wrote them.
     pub(crate) async fn sync(&self, handle: u64) -> Result<()> {
-        self.files.get(handle)?.file.sync().await
+        let open = self.files.get(handle)?;
+        if open.write {
+            return open.file.sync().await;
+        }
+        let inode = open.file.inode();
+        if self.files.find(|other| other.write && other.file.inode() == inode).is_none() {
+            // The last writer's close has synced.
+            return Ok(());
+        }
+        // A handle of its own: an error that a writer has to see must not be used up here.
+        let options = OpenOptions { write: true, ..OpenOptions::default() };
+        let file = self.file_system.open(&Credentials::default(), inode, options).await?;
+        let synced = file.sync().await;
+        synced.and(file.close().await)
     }
 
     /// The last close of an open file.
