@@ -120,6 +120,11 @@ class DirEntry:
         self._own = None if own is None else FileStat.from_row(own)
         self._stat_path = stat_path
 
+    @property
+    def has_stat(self) -> bool:
+        """Whether the attributes came with the listing."""
+        return self._own is not None
+
     def inode(self) -> int:
         """The inode number."""
         return self._inode

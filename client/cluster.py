@@ -13,7 +13,7 @@ import io
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, Any, Literal, Self
+from typing import IO, TYPE_CHECKING, Any, Literal, Self, overload
 
 from firepond import _native
 from firepond.client import connection as connections
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 BUFFER_BYTES = 1 << 20
 DEFAULT_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = connections.CONNECT_TIMEOUT_S
 
 
 class Cluster(Namespace):
@@ -55,7 +56,7 @@ class Cluster(Namespace):
         self._connect()
 
     def _connect(self) -> None:
-        self._connection = connections.acquire(self.address)
+        self._connection = connections.acquire(self.address, min(self.timeout_s, CONNECT_TIMEOUT_S))
         groups = os.getgroups() if self._uid == os.geteuid() else []
         try:
             self._native = _native.FileClient(
@@ -79,6 +80,42 @@ class Cluster(Namespace):
             self._connect()
         return self._native
 
+    @overload
+    def open(  # type: ignore[overload-overlap]
+        self,
+        path: StrPath,
+        mode: str,
+        buffering: Literal[0],
+        *,
+        permissions: int = ...,
+        chunk_size_bytes: int = ...,
+        stripe_count: int = ...,
+    ) -> RawFile: ...
+    @overload
+    def open(  # type: ignore[overload-overlap]
+        self,
+        path: StrPath,
+        mode: str = ...,
+        *,
+        buffering: Literal[0],
+        permissions: int = ...,
+        chunk_size_bytes: int = ...,
+        stripe_count: int = ...,
+    ) -> RawFile: ...
+    @overload
+    def open(
+        self,
+        path: StrPath,
+        mode: str = ...,
+        buffering: int = ...,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        newline: str | None = ...,
+        *,
+        permissions: int = ...,
+        chunk_size_bytes: int = ...,
+        stripe_count: int = ...,
+    ) -> IO[Any]: ...
     def open(
         self,
         path: StrPath,
@@ -91,7 +128,7 @@ class Cluster(Namespace):
         permissions: int = 0o666,
         chunk_size_bytes: int = 0,
         stripe_count: int = 0,
-    ) -> IO[Any]:
+    ) -> IO[Any] | RawFile:
         """Opens a file, as the builtin `open`.
 
         Args:
@@ -120,7 +157,7 @@ class Cluster(Namespace):
             stripe_count=stripe_count,
         )
         if buffering == 0:
-            return raw  # type: ignore[return-value]
+            return raw
         size = BUFFER_BYTES if buffering in (-1, 1) else buffering
         buffered: io.BufferedReader | io.BufferedWriter | io.BufferedRandom
         if parsed.read and parsed.write:

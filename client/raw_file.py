@@ -12,7 +12,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from firepond.client.attributes import FileStat
 from firepond.fs.errors import InvalidArgument
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 READ_ALL_BYTES = 1 << 62
 
 
-class SupportsBuffer(Protocol):
-    """Whatever has the buffer protocol: bytes, bytearray, memoryview, arrays, tensors."""
-
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+SupportsBuffer = Any
+"""Whatever has the buffer protocol: bytes, bytearray, memoryview, arrays. Before Python 3.12 types
+have no name for it that arrays answer to."""
 
 
 class RawFile(io.RawIOBase):
@@ -146,12 +145,15 @@ class RawFile(io.RawIOBase):
         self._check_open()
         self.native.sync()
 
+    fsync = sync
+
     def stat(self) -> FileStat:
         """The attributes of the open file, even when its name is gone."""
         self._check_open()
         return FileStat.from_row(self.native.stat())
 
     def close(self) -> None:
+        """Makes everything durable and gives the file back; raises what went wrong."""
         if self.closed:
             return
         try:
