@@ -4,4 +4,10 @@
 #![expect(unreachable_pub, reason = "helpers are shared by the modules of this binary")]
 
 mod common;
+mod concurrency;
 mod conformance;
+mod errors;
+mod flaky;
+mod golden;
+mod model;
+mod recovery;

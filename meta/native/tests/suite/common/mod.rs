@@ -21,7 +21,7 @@ use std::time::Duration;
 
 pub const ROOT: InodeId = InodeId::ROOT;
 pub const CHAINS: u32 = 5;
-pub const LEASE: Duration = Duration::from_millis(60);
+pub const LEASE: Duration = Duration::from_millis(200);
 
 /// Chunks in memory. After `allow` more updates every call fails, as if the chains were gone.
 #[derive(Clone, Default)]
