@@ -188,7 +188,9 @@ class LocalCluster:
     def start(self) -> list[str]:
         """Starts what does not run; the names of what was started."""
         with self._locked():
-            if not self._record["manager_port"]:
+            port = self._record["manager_port"]
+            idle = not any(one.running for one in self.processes())
+            if not port or (idle and not _is_free(port)):
                 self._record["manager_port"] = _free_port()
             missing = [one.name for one in self.processes() if not one.running]
             for name in missing:
@@ -372,6 +374,16 @@ def _start_ticks(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _free_port() -> int:

@@ -94,6 +94,7 @@ def _register(draft: Draft, event: Register) -> None:
         raise InvalidArgument(
             "another process has registered with this node id since: it is retired", _who(event)
         )
+    _refuse_second_meta(draft, event)
     retired = known.retired if known else ()
     if known is not None and known.incarnation != event.incarnation:
         retired = (*retired, known.incarnation)[-RETIRED_KEPT:]
@@ -118,6 +119,18 @@ def _register(draft: Draft, event: Register) -> None:
     draft.reports[event.node] = event.report
     draft.renew_lease(event.node, event.incarnation)
     create_tables(draft)
+
+
+def _refuse_second_meta(draft: Draft, event: Register) -> None:
+    """A second metadata server would have a store, and so a namespace, of its own."""
+    if "meta" not in event.roles:
+        return
+    for node in draft.nodes.values():
+        if "meta" in node.roles and node.id != event.node:
+            raise InvalidArgument(
+                "the cluster has a metadata server; with the embedded store there is only one",
+                {"node": str(node.id), "admin_address": node.admin_address},
+            )
 
 
 def _heartbeat(draft: Draft, event: Heartbeat) -> None:

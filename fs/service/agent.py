@@ -187,6 +187,8 @@ class Agent:
         try:
             self.role.assign(assignments)
         except FirepondError as error:
+            if self._stopping.is_set():
+                return
             # Not fatal: a failing disk takes its own targets offline only. Tried at the next beat.
             self._log.error("targets cannot be made", error=str(error))
             self._stopping.wait(1)

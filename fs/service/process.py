@@ -150,6 +150,8 @@ class _Process:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if controller is not None and controller.failed.is_set() and self.failure is None:
             self.failure = FirepondError("the manager could not keep its state")
+        if serving.done() and self.failure is None:
+            self.failure = FirepondError("the admin port stopped serving")
         for wait in waits[1:]:
             wait.cancel()
 

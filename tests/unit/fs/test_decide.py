@@ -8,6 +8,7 @@ from firepond.fs.errors import InvalidArgument, NamespaceConflict, NamespaceUnkn
 from firepond.fs.ids import Incarnation, NodeId
 from firepond.fs.manager.decide import decide, load
 from firepond.fs.manager.events import (
+    AllocateNodeId,
     CreateNamespace,
     ExtendTables,
     Observed,
@@ -197,6 +198,19 @@ def test_failed_disk_takes_its_targets_offline() -> None:
     manager.beat(nodes[0], LocalState.OFFLINE)
     assert sorted(manager.states()) == ["offline", "serving", "serving"]
     assert manager.state.nodes[nodes[0]].alive
+
+
+def test_second_metadata_server_is_refused() -> None:
+    """Goal: no second namespace appears in silence. Oracle: the error; the first may restart."""
+    manager, nodes = ready()
+    for _ in range(2):
+        manager.do(AllocateNodeId())
+    first, second = NodeId(len(nodes) + 1), NodeId(len(nodes) + 2)
+    manager.register(first, 1, role="meta")
+    with pytest.raises(InvalidArgument, match="only one"):
+        manager.register(second, 2, role="meta")
+    manager.register(first, 3, role="meta")
+    assert manager.state.nodes[first].alive and second not in manager.state.nodes
 
 
 def test_namespaces() -> None:
