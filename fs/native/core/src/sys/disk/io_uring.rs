@@ -49,7 +49,7 @@ struct Ring {
 #[derive(Default)]
 struct RingState {
     in_kernel: usize,
-    waiting: VecDeque<Box<Operation>>,
+    waiting: VecDeque<Operation>,
     closed: bool,
 }
 
@@ -69,7 +69,7 @@ enum Work {
 
 /// What the reaper does with an operation that came back.
 enum Step {
-    Again(Box<Operation>),
+    Again(Operation),
     Ended,
 }
 
@@ -118,7 +118,7 @@ impl Drop for RingHandle {
 }
 
 impl Ring {
-    fn start(&self, operation: Box<Operation>) {
+    fn start(&self, operation: Operation) {
         let mut state = self.state.lock();
         if state.in_kernel >= DEPTH {
             state.waiting.push_back(operation);
@@ -129,9 +129,9 @@ impl Ring {
         self.submit();
     }
 
-    fn push(&self, state: &mut RingState, operation: Box<Operation>) {
+    fn push(&self, state: &mut RingState, operation: Operation) {
         state.in_kernel += 1;
-        let address = Box::into_raw(operation);
+        let address = Box::into_raw(Box::new(operation));
         // SAFETY: just made from a Box; the reaper takes it back exactly once, at its completion.
         let entry = unsafe { (*address).entry() }.user_data(address as u64);
         // SAFETY: the operation owns its memory and file until its completion; the queue is touched
@@ -140,7 +140,7 @@ impl Ring {
         if pushed.is_err() {
             state.in_kernel -= 1;
             // SAFETY: the entry was refused, so the kernel never sees the address.
-            let operation = unsafe { Box::from_raw(address) };
+            let operation = *unsafe { Box::from_raw(address) };
             state.waiting.push_back(operation);
         }
     }
@@ -175,7 +175,7 @@ impl Ring {
                 }
                 let address = completion.user_data() as *mut Operation;
                 // SAFETY: made by `push`; the kernel is done with it, and it comes back only once.
-                let operation = unsafe { Box::from_raw(address) };
+                let operation = *unsafe { Box::from_raw(address) };
                 ended += 1;
                 if let Step::Again(operation) = operation.advance(completion.result()) {
                     again.push(operation);
@@ -188,7 +188,7 @@ impl Ring {
     }
 
     /// Submits what waited for room; true when the reaper has nothing left to do for ever.
-    fn refill(&self, ended: usize, again: Vec<Box<Operation>>) -> bool {
+    fn refill(&self, ended: usize, again: Vec<Operation>) -> bool {
         let mut state = self.state.lock();
         state.in_kernel -= ended;
         for operation in again.into_iter().rev() {
@@ -234,7 +234,7 @@ impl Operation {
         }
     }
 
-    fn advance(mut self: Box<Self>, result: i32) -> Step {
+    fn advance(mut self, result: i32) -> Step {
         if result < 0 {
             let error = std::io::Error::from_raw_os_error(-result);
             let passing = matches!(-result, libc::EINTR | libc::EAGAIN);
@@ -252,7 +252,7 @@ impl Operation {
     }
 
     /// Answers; nobody may be listening any more.
-    fn end(self: Box<Self>, error: Option<&std::io::Error>) -> Step {
+    fn end(self, error: Option<&std::io::Error>) -> Step {
         let done = self.done;
         let wanted = self.wanted();
         let failed = |what: &str| match error {
@@ -309,7 +309,7 @@ impl Disk for IoUringDisk {
 impl UringFile {
     fn start(&self, offset: u64, work: Work) {
         let file = Arc::clone(&self.file);
-        self.ring.0.start(Box::new(Operation { file, offset, done: 0, fd: -1, work }));
+        self.ring.0.start(Operation { file, offset, done: 0, fd: -1, work });
     }
 }
 
