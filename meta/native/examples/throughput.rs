@@ -86,7 +86,6 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the measured limit is the bare system call")]
 fn fdatasyncs_per_second(directory: &std::path::Path) -> Result<f64> {
     let path = directory.join("bare");
     let failed = |error| Error::io(&error, "write");

@@ -116,11 +116,11 @@ impl Mutation for Mark {
             return Ok(MetaReply::Done);
         }
         assert_eq!(record.link_count, 0, "garbage has no name");
-        if let InodeBody::File { collecting, .. } = &mut record.body {
-            if *collecting != self.collecting {
-                *collecting = self.collecting;
-                view.put_inode(self.inode, &record)?;
-            }
+        if let InodeBody::File { collecting, .. } = &mut record.body
+            && *collecting != self.collecting
+        {
+            *collecting = self.collecting;
+            view.put_inode(self.inode, &record)?;
         }
         Ok(MetaReply::Attributes(plain_attributes(self.inode, &record)))
     }

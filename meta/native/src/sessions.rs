@@ -81,11 +81,10 @@ impl Sessions {
         clock::now() >= self.started + 2 * self.lease
     }
 
-    /// Notes a sign of life.
+    /// Notes a sign of life: whoever asks for anything is alive.
     pub(crate) fn touch(&self, client: ClientId) {
-        if let Some(session) = self.table.lock().clients.get_mut(&client) {
-            session.seen = clock::now();
-        }
+        let mut table = self.table.lock();
+        table.clients.entry(client).or_insert_with(Client::new).seen = clock::now();
     }
 
     /// Notes an open file.

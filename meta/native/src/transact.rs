@@ -54,8 +54,14 @@ pub(crate) fn period(now_ns: u64) -> u32 {
 
 /// What one run of a transaction came to.
 enum Run {
+    /// Committed now, or nothing to commit.
     Done(Result<MetaReply>, Effects),
+    /// An earlier run or try of the request was committed.
+    Replayed(Result<MetaReply>),
+    /// Nothing happened.
     Again,
+    /// What an unknown outcome has done if it turns out to be committed.
+    Unknown(Effects),
 }
 
 /// Runs an operation until it is committed, refused, or the deadline passes.
@@ -65,10 +71,19 @@ pub(crate) async fn run<S: KvStore, M: Mutation>(
     mutation: &M,
 ) -> Result<MetaReply> {
     let mut pause_us = 250;
+    let mut unknown = Effects::default();
     loop {
-        if let Run::Done(reply, effects) = run_once(meta, caller, mutation).await? {
-            meta.after_commit(effects);
-            return reply;
+        match run_once(meta, caller, mutation).await? {
+            Run::Done(reply, effects) => {
+                meta.after_commit(effects);
+                return reply;
+            }
+            Run::Replayed(reply) => {
+                meta.after_commit(unknown);
+                return reply;
+            }
+            Run::Again => {}
+            Run::Unknown(effects) => unknown = effects,
         }
         meta.counters().conflict();
         if clock::now() >= caller.deadline {
@@ -90,7 +105,7 @@ async fn run_once<S: KvStore, M: Mutation>(
         for period in [period, period.saturating_sub(1)] {
             let key = keys::request(period, caller.client, caller.request);
             if let Some(record) = view.get::<RequestRecord>(&key).await? {
-                return Ok(Run::Done(record.outcome(), Effects::default()));
+                return Ok(Run::Replayed(record.outcome()));
             }
         }
     }
@@ -99,7 +114,7 @@ async fn run_once<S: KvStore, M: Mutation>(
     match (&reply, M::RECORDED) {
         (Ok(_), Recorded::Never) => {}
         (Ok(_), _) => view.put(&key, &RequestRecord::new(&reply))?,
-        (Err(error), Recorded::Always) if error.kind().is_refusal() => {
+        (Err(error), Recorded::Always) if is_refusal(error) => {
             let now_ns = view.now_ns;
             view = View::changing(meta.store().begin(), now_ns);
             view.get::<RequestRecord>(&key).await?;
@@ -110,17 +125,12 @@ async fn run_once<S: KvStore, M: Mutation>(
     let (transaction, effects) = view.into_parts();
     match transaction.commit().await? {
         CommitOutcome::Committed(_) => Ok(Run::Done(reply, effects)),
-        CommitOutcome::Conflict | CommitOutcome::MaybeCommitted => Ok(Run::Again),
+        CommitOutcome::Conflict => Ok(Run::Again),
+        CommitOutcome::MaybeCommitted => Ok(Run::Unknown(effects)),
     }
 }
 
 /// Whether an error is the operation's own answer, not a failure of the store below it.
-trait Refusal {
-    fn is_refusal(self) -> bool;
-}
-
-impl Refusal for ErrorKind {
-    fn is_refusal(self) -> bool {
-        matches!(self as u16, 5000..6000)
-    }
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind() as u16, 5000..6000)
 }
