@@ -22,7 +22,7 @@ def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
         "lease_ms": state.rules.lease_ns // 1_000_000,
         "ready": waiting_for is None,
         "waiting_for": waiting_for,
-        "nodes": [_node(state, node, now_ns) for node in state.nodes.values()],
+        "nodes": [_node(state, state.nodes[node], now_ns) for node in sorted(state.nodes)],
         "chains": [_chain(state, chain, reported) for chain in state.chains.values()],
         "tables": [
             {"id": table.id, "version": table.version, "chains": list(table.chains)}
