@@ -280,9 +280,9 @@ def test_file_commands(cluster: TestCluster, client: Cluster, folder: str, tmp_p
 
     run("cp", "-r", str(source), f"firepond:{folder}/tree")
     assert client.read_bytes(f"{folder}/tree/deep/one") == b"1" * 100_000
-    names = [row["name"] for row in cluster.command("ls", f"{folder}/tree")]
+    names = [row["name"] for row in cluster.command("ls", f"{folder}/tree", "--json")]
     assert names == ["deep", "two"]
-    assert cluster.command("stat", f"{folder}/tree/two")["size_bytes"] == 1
+    assert cluster.command("stat", f"{folder}/tree/two", "--json")["size_bytes"] == 1
     assert run("cat", f"{folder}/tree/two") == "2"
     run("cp", "-r", f"firepond:{folder}/tree", str(tmp_path / "back"))
     assert (tmp_path / "back/deep/one").read_bytes() == b"1" * 100_000
