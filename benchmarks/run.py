@@ -29,6 +29,8 @@ from firepond.fs.local_cluster import LocalCluster
 ROOT = Path(__file__).resolve().parents[1]
 FREE_BYTES_MIN = 24 << 30
 READY_TIMEOUT_S = 60.0
+WIDTH = 170
+"""Of the table in a log; a terminal has its own."""
 
 
 def families(address: str, directory: Path, context: Context) -> dict[str, Callable[[], list[Row]]]:
@@ -74,6 +76,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     chosen = arguments()
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     parent = chosen.directory or ROOT / "build"
     parent.mkdir(parents=True, exist_ok=True)
     if not chosen.quick and shutil.disk_usage(parent).free < FREE_BYTES_MIN:
