@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from firepond.client.mount_table import process_start
 from tests.fixtures.cluster import TestCluster, wait_until
 
 # What one client changed, another one sees within this bound: the default of the mount, and a
@@ -152,7 +153,7 @@ def test_busy_mount_names_its_users(mounter: Mounter) -> None:
     assert (mount_point / "open").read_bytes() == b"still works"
     pid = pid_of(mount_point)
     command("umount", mount_point)
-    assert not Path(f"/proc/{pid}").exists(), "umount waits for the process"
+    assert process_start(pid) is None, "umount waits for the process"
 
 
 def test_data_survives_umount(cluster: TestCluster, mounter: Mounter) -> None:

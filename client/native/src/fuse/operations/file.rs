@@ -30,6 +30,9 @@ impl Operations {
         let options =
             OpenOptions { read: request.read, write: request.write, truncate: request.truncate };
         let file = self.file_system.open(who, inode, options).await?;
+        if request.append {
+            self.learn_end(inode).await?;
+        }
         let unchanged = self.inodes.is_unchanged_at_open(&file.attributes());
         if !unchanged && let Some(invalidate) = self.invalidate.get() {
             // The kernel may hold an older length and would not read beyond it.
@@ -60,8 +63,17 @@ impl Operations {
             let changes = AttributeChanges { size_bytes: Some(0), ..Default::default() };
             attributes = self.file_system.set_attributes(who, attributes.inode, changes).await?;
         }
+        if request.append && !created {
+            self.learn_end(attributes.inode).await?;
+        }
         self.inodes.looked_up(&attributes);
         Ok((attributes, self.keep(file, request)))
+    }
+
+    /// Asks where a file ends that is open here. The reply to its open may be older than an append of
+    /// another handle that was closed meanwhile, and the next append would overwrite that one.
+    async fn learn_end(&self, inode: InodeId) -> Result<()> {
+        self.file_system.attributes(&Credentials::default(), inode).await.map(|_| ())
     }
 
     fn keep(&self, file: Arc<OpenFile>, request: OpenRequest) -> u64 {
