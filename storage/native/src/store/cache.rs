@@ -1,4 +1,5 @@
-//! The records in memory: those that the index does not have yet, and a bounded cache of the others.
+//! The records in memory: those that the index does not have yet, and a bounded cache of the
+//! others.
 //!
 //! Invariants: a look-up finds the newest visible record; a record that the index lacks stays until
 //! it is written; cached bytes stay below the bound; a record read from the index enters only if
@@ -202,7 +203,8 @@ mod tests {
         assert!(cache.unwritten(|_| true).is_empty());
     }
 
-    /// Goal: an old record never enters. Method: publish between look-up and offer. Oracle: refusal.
+    /// Goal: an old record never enters. Method: publish between look-up and offer. Oracle:
+    /// refusal.
     #[test]
     fn late_offers_are_refused() {
         let cache = RecordCache::new(1 << 20);

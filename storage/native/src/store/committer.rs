@@ -1,10 +1,10 @@
 //! Group commit: one thread that makes the updates of many durable together.
 //!
-//! Why a thread of its own: it sleeps in two syncs (data, then index), and whatever arrives meanwhile
-//! is the next group, so the group grows with the load and nobody waits on purpose.
-//! Order within a group: data synced → records written and synced → records visible, pages of the old
-//! versions retired → answers. A commit is visible before (its pending version is durable already)
-//! and rides along with the next group, at the latest after `lazy_interval`.
+//! Why a thread of its own: it sleeps in two syncs (data, then index), and whatever arrives
+//! meanwhile is the next group, so the group grows with the load and nobody waits on purpose.
+//! Order within a group: data synced → records written and synced → records visible, pages of the
+//! old versions retired → answers. A commit is visible before (its pending version is durable
+//! already) and rides along with the next group, at the latest after `lazy_interval`.
 //! Invariants: records of one chunk are queued under its lock, so in order; the last one of a group
 //! is written. A failed sync fails the disk: nothing can be said of what was written.
 

@@ -1,9 +1,9 @@
 //! The bytes of a new version: which pages change, what they hold, and where they go.
 //!
-//! Why pages and not blocks: a page has its own checksum, so an aligned 4 KiB overwrite writes 4 KiB
-//! and reads nothing. A block of 16 pages that would fall into more than `FRAGMENTS_MAX_COUNT` pieces
-//! is written whole, so a chunk never takes many transfers to read. Nothing that a committed version
-//! uses is ever overwritten.
+//! Why pages and not blocks: a page has its own checksum, so an aligned 4 KiB overwrite writes 4
+//! KiB and reads nothing. A block of 16 pages that would fall into more than `FRAGMENTS_MAX_COUNT`
+//! pieces is written whole, so a chunk never takes many transfers to read. Nothing that a committed
+//! version uses is ever overwritten.
 //! Invariants: the payload's checksum is verified before anything of it can become visible.
 
 use super::core::Core;
@@ -117,7 +117,8 @@ impl Draft {
         if pieces > FRAGMENTS_MAX_COUNT { blocks } else { pages }
     }
 
-    /// Writes pages from a buffer that holds their old bytes with `bytes` put over them at `offset`.
+    /// Writes pages from a buffer that holds their old bytes with `bytes` put over them at
+    /// `offset`.
     async fn rewrite(
         &mut self,
         core: &Core,

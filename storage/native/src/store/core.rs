@@ -1,7 +1,7 @@
 //! What all operations of a store share.
 //!
-//! Locks, in order: a chunk's lock (`locks`), then any one of the short ones (`cache` shard, `epochs`,
-//! `space`, `targets`, `pending`, the committer's queue), never two of those at a time.
+//! Locks, in order: a chunk's lock (`locks`), then any one of the short ones (`cache` shard,
+//! `epochs`, `space`, `targets`, `pending`, the committer's queue), never two of those at a time.
 
 use super::cache::{Found, RecordCache};
 use super::codec::{chunk_key, decode_record};

@@ -1,9 +1,10 @@
 //! Keeps the pages of an old version until the last reader that may look at them is done.
 //!
-//! Why epochs and not a count a page: a reader costs two short critical sections, whatever it reads,
-//! and versions may share pages.
+//! Why epochs and not a count a page: a reader costs two short critical sections, whatever it
+//! reads, and versions may share pages.
 //! Invariants: a reader enters before it looks a record up; pages are retired after the record that
-//! dropped them is visible and durable; they are free once all readers that entered before are gone.
+//! dropped them is visible and durable; they are free once all readers that entered before are
+//! gone.
 
 use super::image::Extent;
 use parking_lot::Mutex;

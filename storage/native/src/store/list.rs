@@ -21,7 +21,8 @@ pub(super) fn list(
     if from >= to || limit == 0 {
         return Ok(Vec::new());
     }
-    // First those that the index lacks: one that is written in between is then seen twice, not never.
+    // First those that the index lacks: one that is written in between is then seen twice, not
+    // never.
     let unwritten = core.cache.unwritten(|key| (first..end).contains(key));
     let mut found = BTreeMap::new();
     core.index.scan(&chunk_key(&first), &chunk_key(&end), reverse, &mut |key, value| {

@@ -1,7 +1,7 @@
 //! One lock a chunk, made when somebody needs it.
 //!
-//! Why not a fixed number of stripes: an update holds its lock while its payload arrives, and a slow
-//! sender must not stop an unrelated chunk.
+//! Why not a fixed number of stripes: an update holds its lock while its payload arrives, and a
+//! slow sender must not stop an unrelated chunk.
 //! Invariants: a lock exists while somebody holds it or waits for it, not longer.
 //! Locks: a chunk's lock is taken before every other lock of the store, and at most one a task.
 

@@ -1,8 +1,8 @@
 //! What the committer does once a second: forget old tombstones, remove the chunks of targets that
 //! are gone, watch the space.
 //!
-//! Invariants: a bounded number of records a round; a chunk that somebody holds is left for the next
-//! round.
+//! Invariants: a bounded number of records a round; a chunk that somebody holds is left for the
+//! next round.
 
 use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record, decode_tombstone_key};
 use super::codec::{KIND_TOMBSTONE, tombstone_key};

@@ -1,9 +1,10 @@
 //! The chunk store: all chunks of all targets of one disk directory.
 //!
-//! One data file in pages of 4 KiB, one index that says which pages are which chunk, one thread that
-//! makes updates durable in groups. Overwriting is copy-on-write by page, so a committed version is
-//! never touched before the next one is durable, and readers keep the version that they began with.
-//! Every page has its checksum, verified at each read. The format is docs/disk-format.md.
+//! One data file in pages of 4 KiB, one index that says which pages are which chunk, one thread
+//! that makes updates durable in groups. Overwriting is copy-on-write by page, so a committed
+//! version is never touched before the next one is durable, and readers keep the version that they
+//! began with. Every page has its checksum, verified at each read. The format is
+//! docs/disk-format.md.
 //!
 //! Read first: `core` (what is shared), `apply` (an update from lock to answer), `committer` (group
 //! commit), `content` (which pages an update writes), `space` (where they go).
@@ -20,6 +21,8 @@ mod committer;
 mod content;
 mod core;
 mod epochs;
+#[cfg(test)]
+mod golden;
 mod image;
 mod index;
 mod index_fjall;
@@ -70,8 +73,8 @@ impl ChunkStore {
     /// Opens the store of a directory; an empty one is made. Blocks while it reads the index.
     ///
     /// # Errors
-    /// `StoreLocked` when another process has it, `StoreCorrupt`, `Unsupported` when a newer release
-    /// wrote it, `IoFailed`.
+    /// `StoreLocked` when another process has it, `StoreCorrupt`, `Unsupported` when a newer
+    /// release wrote it, `IoFailed`.
     pub fn open(
         disk: Arc<dyn Disk>,
         options: StoreOptions,
@@ -144,9 +147,9 @@ impl ChunkStore {
     /// Stores an update; durable when it returns, unless its durability is `Cache`.
     ///
     /// # Errors
-    /// `UpdateGap`, `UpdateStale`, `ChunkExists`, `PayloadChecksumMismatch`, `DiskFull`, `DiskFailed`,
-    /// `InvalidArgument`, `NoSuchTarget`, or `ChunkChecksumMismatch` when bytes that must be kept
-    /// have rotted. After an error nothing has changed.
+    /// `UpdateGap`, `UpdateStale`, `ChunkExists`, `PayloadChecksumMismatch`, `DiskFull`,
+    /// `DiskFailed`, `InvalidArgument`, `NoSuchTarget`, or `ChunkChecksumMismatch` when bytes that
+    /// must be kept have rotted. After an error nothing has changed.
     pub async fn apply(&self, target: TargetId, write: ChunkWrite) -> Result<VersionState> {
         let key = ChunkKey { target, chunk: write.chunk };
         apply::apply(&self.0.core, key, write).await
@@ -246,8 +249,8 @@ impl ChunkStore {
         failed.filter(|cause| cause.kind() != ErrorKind::Closed)
     }
 
-    /// Makes everything durable and refuses everything from now on. The directory is free for another
-    /// process once all clones are dropped.
+    /// Makes everything durable and refuses everything from now on. The directory is free for
+    /// another process once all clones are dropped.
     pub fn close(&self) {
         self.0.close();
     }

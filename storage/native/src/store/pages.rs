@@ -14,7 +14,8 @@ use firepond_core::{Error, ErrorKind, Result};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Reads pages into the start of `buffer` and verifies them. The image is of a chunk of `len` bytes.
+/// Reads pages into the start of `buffer` and verifies them. The image is of a chunk of `len`
+/// bytes.
 pub(super) async fn read_pages(
     core: &Core,
     image: &Image,

@@ -1,7 +1,8 @@
 //! What the store remembers of a chunk: the record of the index, decoded.
 //!
 //! Invariants: `committed < pending`, unless the pending one is a full chunk that replaces it; a
-//! removed version has an empty image; the length of an image's checksums fits the version's length.
+//! removed version has an empty image; the length of an image's checksums fits the version's
+//! length.
 
 use super::image::{Extent, Image, released};
 use super::types::{ChunkState, RECENT_WRITES_MAX_COUNT, VersionState};

@@ -4,8 +4,8 @@
 //! nothing on disk that could disagree with the records. Whole chunks take whole segments (1 MiB),
 //! so that they are one transfer; smaller pieces are packed into the fullest segment that has a run
 //! for them. When no run is left a piece is split, so the last free page can be used.
-//! Invariants: a unit is handed out once until it is given back; giving back a free unit is a defect;
-//! the file never grows into the reserve. Locks: `state` alone; the file may grow under it.
+//! Invariants: a unit is handed out once until it is given back; giving back a free unit is a
+//! defect; the file never grows into the reserve. Locks: `state` alone; the file may grow under it.
 
 use super::image::Extent;
 use super::page::PAGE_BYTES;
@@ -119,7 +119,8 @@ impl Space {
         extents.iter().for_each(|extent| state.give_extent(extent));
     }
 
-    /// Grows the file for `units` more; without room, that is fine as long as single units are free.
+    /// Grows the file for `units` more; without room, that is fine as long as single units are
+    /// free.
     fn grow(&self, state: &mut State, units: u32) -> Result<()> {
         let (_, free_bytes) = self.disk.space()?;
         let room = free_bytes.saturating_sub(self.reserve_bytes) / SEGMENT_BYTES;

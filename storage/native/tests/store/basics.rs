@@ -98,7 +98,8 @@ async fn versions_are_dense() {
     );
 }
 
-/// Goal: nonsense and damaged payloads change nothing. Oracle: error kinds, the old bytes, free space.
+/// Goal: nonsense and damaged payloads change nothing. Oracle: error kinds, the old bytes, free
+/// space.
 #[tokio::test]
 async fn bad_input_is_refused() {
     let machine = Machine::new(1, 64 << 20);

@@ -131,7 +131,8 @@ async fn tombstones_age() {
     store.apply(TARGET, write(1, 1, 0, b"a new life")).await.expect("from version 1");
 }
 
-/// Goal: the cache class is visible at once and ends up in the index. Oracle: bytes after reopening.
+/// Goal: the cache class is visible at once and ends up in the index. Oracle: bytes after
+/// reopening.
 #[tokio::test]
 async fn cache_class_does_not_wait() {
     let machine = Machine::new(1, 64 << 20);

@@ -33,7 +33,8 @@ async fn full_chunks_take_their_size() {
     assert!(file <= 110, "the file is {file} %");
 }
 
-/// Goal: values of 4 to 64 KiB take at most 30 % more. Method: a mix of odd lengths, replaced twice.
+/// Goal: values of 4 to 64 KiB take at most 30 % more. Method: a mix of odd lengths, replaced
+/// twice.
 /// Oracle: percentages.
 #[tokio::test]
 async fn small_values_are_packed() {
@@ -43,7 +44,8 @@ async fn small_values_are_packed() {
     assert!(file <= 130, "the file is {file} %");
 }
 
-/// Goal: a 4 KiB overwrite of a 1 MiB chunk writes one block at most, and a page on average of a few.
+/// Goal: a 4 KiB overwrite of a 1 MiB chunk writes one block at most, and a page on average of a
+/// few.
 /// Method: random aligned overwrites. Oracle: bytes that reached the disk.
 #[tokio::test]
 async fn small_overwrites_write_little() {

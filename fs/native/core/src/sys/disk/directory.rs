@@ -1,8 +1,8 @@
 //! Files of a real directory: what the real engines have in common.
 //!
 //! Why two descriptors a file: aligned writes go past the page cache (`O_DIRECT`: no copy, no
-//! flush that takes seconds later), reads go through it (a hot block costs no I/O). The kernel keeps
-//! the two coherent: a direct write drops the cached pages of its range.
+//! flush that takes seconds later), reads go through it (a hot block costs no I/O). The kernel
+//! keeps the two coherent: a direct write drops the cached pages of its range.
 //! Invariants: paths stay below the root; a file system that refuses direct writes is found out at
 //! the first one and is written through the page cache from then on.
 

@@ -52,7 +52,8 @@ pub fn open_disk(path: &Path, engine: &str) -> Result<Arc<dyn Disk>> {
 
 /// One engine over one directory.
 pub trait Disk: Send + Sync + 'static {
-    /// Opens a file below the directory; `create` makes it when it is absent (and syncs the directory).
+    /// Opens a file below the directory; `create` makes it when it is absent (and syncs the
+    /// directory).
     fn open(&self, path: &Path, create: bool) -> Result<Arc<dyn DiskFile>>;
     /// The directory.
     fn root(&self) -> &Path;
@@ -68,12 +69,15 @@ pub trait Disk: Send + Sync + 'static {
 
 /// One open file. All methods may be called concurrently.
 pub trait DiskFile: Send + Sync + 'static {
-    /// Reads into `buffer` from `offset`; returns it with the number of bytes read (short at the end).
+    /// Reads into `buffer` from `offset`; returns it with the number of bytes read (short at the
+    /// end).
     fn read(&self, buffer: Buffer, offset: u64) -> BoxFuture<'_, (Result<usize>, Buffer)>;
-    /// Copies into `into` only what the page cache holds, without waiting; `None` if that is not all.
+    /// Copies into `into` only what the page cache holds, without waiting; `None` if that is not
+    /// all.
     fn read_cached(&self, into: &mut [u8], offset: u64) -> Option<usize>;
-    /// Writes `range` of `buffer` at `offset`: all of it or an error. Offset and length are multiples
-    /// of `ALIGNMENT_BYTES`. The buffer is shared, so that it can be forwarded at the same time.
+    /// Writes `range` of `buffer` at `offset`: all of it or an error. Offset and length are
+    /// multiples of `ALIGNMENT_BYTES`. The buffer is shared, so that it can be forwarded at the
+    /// same time.
     fn write(
         &self,
         buffer: crate::payload::Payload,
@@ -84,7 +88,8 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync(&self) -> BoxFuture<'_, Result<()>>;
     /// As `sync`, on the calling thread: a committer's own thread saves two hops.
     fn sync_blocking(&self) -> Result<()>;
-    /// Grows or shrinks the file to `len` bytes. Growing takes the space, where the file system can.
+    /// Grows or shrinks the file to `len` bytes. Growing takes the space, where the file system
+    /// can.
     fn set_len(&self, len: u64) -> Result<()>;
     /// The length in bytes.
     fn len(&self) -> Result<u64>;

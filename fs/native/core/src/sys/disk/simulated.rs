@@ -1,8 +1,8 @@
 //! A disk in memory that does what bad disks do, by a seed: it tears and drops what was not synced
 //! when it crashes, rots, fills up, fails and is slow.
 //!
-//! Model: a write is at once visible to reads and joins the unsynced writes of its file; a sync makes
-//! those durable. At a crash each page of each unsynced write is kept, dropped or torn at a
+//! Model: a write is at once visible to reads and joins the unsynced writes of its file; a sync
+//! makes those durable. At a crash each page of each unsynced write is kept, dropped or torn at a
 //! 512-byte sector. After the crash point every operation fails until `crash` is called.
 //! Invariants: the same seed and the same operations give the same bytes.
 
