@@ -1,7 +1,7 @@
 //! Creates and lookups a second on the embedded store: one at a time, and 32 at once.
 //!
-//! Prints the ratio to what a bare fdatasync of the same directory allows, since a durable create can
-//! never be faster than that when it is alone.
+//! Prints the ratio to what a bare fdatasync of the same directory allows, since a durable create
+//! can never be faster than that when it is alone.
 
 #![expect(clippy::print_stdout, reason = "this is a program that prints")]
 

@@ -1,4 +1,5 @@
-//! What the service does by itself: collecting, pruning, finishing truncations, forgetting requests.
+//! What the service does by itself: collecting, pruning, finishing truncations, forgetting
+//! requests.
 //!
 //! Invariants: a failing step never stops the loop; the next turn tries again.
 

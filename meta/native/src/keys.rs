@@ -1,8 +1,8 @@
 //! The key table: every key that metadata has in the store. Docs: docs/metadata.md.
 //!
 //! Why inode ids are little-endian here: consecutive ids then land far apart, so that a distributed
-//! store spreads a burst of creates over its shards. Within one directory the order is by name, which
-//! is what reading a directory needs.
+//! store spreads a burst of creates over its shards. Within one directory the order is by name,
+//! which is what reading a directory needs.
 //! Invariants: the first byte names the table and is never used for another; keys ≤ 4 KiB.
 
 use firepond_core::ids::{ClientId, InodeId};

@@ -1,10 +1,10 @@
 //! Where the chunks of a new file go, and which chains hold the chunks of an old one.
 //!
-//! Defaults: chunks of 1 MiB, since the chunk store wastes least on them, one request carries several,
-//! and a file of 16 MiB already uses 16 chains; a stripe of all chains, at most 16, so that the cost
-//! of asking all chains of a file stays bounded.
-//! Invariants: consecutive files start on consecutive slots of the table, so that small files spread
-//! evenly; the edition of the table is fixed when the file is made.
+//! Defaults: chunks of 1 MiB, since the chunk store wastes least on them, one request carries
+//! several, and a file of 16 MiB already uses 16 chains; a stripe of all chains, at most 16, so
+//! that the cost of asking all chains of a file stays bounded.
+//! Invariants: consecutive files start on consecutive slots of the table, so that small files
+//! spread evenly; the edition of the table is fixed when the file is made.
 
 use firepond_core::ids::{ChainId, ChainTableId, ChunkIndex};
 use firepond_core::layout::{FileLayout, LayoutKind};

@@ -1,7 +1,7 @@
 //! One lock per inode, for work on its chunks.
 //!
-//! Why: cutting chunks is not part of a transaction. Two that cut the same file could go on after one
-//! of them has said that the cut is done, and remove what was written since.
+//! Why: cutting chunks is not part of a transaction. Two that cut the same file could go on after
+//! one of them has said that the cut is done, and remove what was written since.
 //! Lock order: at most one inode lock at a time, taken before any transaction begins.
 
 use firepond_core::ids::InodeId;

@@ -1,8 +1,8 @@
 //! Makes the root directory at the first start.
 //!
 //! Mode 0755, owned by the user that started the cluster (options `root_uid` and `root_gid`): on a
-//! laptop that user works in it at once; everybody else may look, and gets a directory by `mkdir` and
-//! `chown` as on any other file system.
+//! laptop that user works in it at once; everybody else may look, and gets a directory by `mkdir`
+//! and `chown` as on any other file system.
 //! Conflict set: the root inode. Idempotency: an existing root stays as it is.
 
 use crate::permissions;

@@ -1,7 +1,7 @@
 //! The service: takes requests, runs operations, answers.
 //!
-//! Why a changing operation runs as its own task: the caller's connection may break at any time, and
-//! what was begun (a commit, a cut) is then finished all the same.
+//! Why a changing operation runs as its own task: the caller's connection may break at any time,
+//! and what was begun (a commit, a cut) is then finished all the same.
 //! Invariants: a reading operation never commits; times never go back within one process.
 
 use crate::background;

@@ -1,8 +1,8 @@
 //! Who is there and what they have open, in memory.
 //!
-//! Why in memory: reads are opened thousands of times a second and must not take a commit. Files open
-//! for writing are durable besides (`SessionRecord`). After a restart clients tell again what they
-//! have open, and nothing is collected for two leases.
+//! Why in memory: reads are opened thousands of times a second and must not take a commit. Files
+//! open for writing are durable besides (`SessionRecord`). After a restart clients tell again what
+//! they have open, and nothing is collected for two leases.
 //! Invariants: a session that was made by anything but a full list of open files is not `complete`,
 //! and its owner is told so (`SessionUnknown`) until it has sent the list.
 //! Locks: one mutex, never held across an await.

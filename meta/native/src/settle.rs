@@ -1,9 +1,9 @@
-//! Settling a file's length: at close and fsync by what the writer knows, for dead clients by asking
-//! the chains.
+//! Settling a file's length: at close and fsync by what the writer knows, for dead clients by
+//! asking the chains.
 //!
-//! Rules: a hint counts only under the truncate version that the inode has now; then the size is the
-//! larger of the two. A hint of another version says that its writes raced with a truncation, so the
-//! last chunks are measured. A write's time counts unless utimens came after it.
+//! Rules: a hint counts only under the truncate version that the inode has now; then the size is
+//! the larger of the two. A hint of another version says that its writes raced with a truncation,
+//! so the last chunks are measured. A write's time counts unless utimens came after it.
 //! Conflict set: the inode, its pending truncation, and the session that ends.
 //! Idempotency: by nature, since a size only grows to what is there.
 

@@ -2,8 +2,8 @@
 //!
 //! How: a conflict or an unknown outcome runs the operation again from the start, after a short
 //! random pause. The request id is looked up first and recorded with the reply in the same
-//! transaction, so a run after a lost outcome, or a client's retry after a lost reply, finds what the
-//! first run did and answers the same.
+//! transaction, so a run after a lost outcome, or a client's retry after a lost reply, finds what
+//! the first run did and answers the same.
 //! Conflict set of every recorded operation: its own request keys, besides what it reads itself.
 //! Invariants: an operation is applied at most once per (client, request) within the time that
 //! records are kept: at least one period, at most two.

@@ -94,8 +94,9 @@ impl Mutation for ClearMark {
     }
 }
 
-/// Removes and cuts the chunks of a file behind `size_bytes`. Chunks at and behind `extent_bytes` are
-/// known not to exist; without it all chains of the file are asked. The caller holds the inode lock.
+/// Removes and cuts the chunks of a file behind `size_bytes`. Chunks at and behind `extent_bytes`
+/// are known not to exist; without it all chains of the file are asked. The caller holds the inode
+/// lock.
 pub(crate) async fn cut<S: KvStore>(
     meta: &MetaService<S>,
     inode: InodeId,

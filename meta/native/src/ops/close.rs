@@ -1,7 +1,7 @@
 //! Close: settles the length by the writer's hint and forgets the open file.
 //!
-//! A close for reading takes no transaction. No hint means that nothing was written. Closing what is
-//! not open is fine: the session may have been pruned, and its length was settled then.
+//! A close for reading takes no transaction. No hint means that nothing was written. Closing what
+//! is not open is fine: the session may have been pruned, and its length was settled then.
 //! Conflict set: for writing, the inode and, with a hint, its pending truncation; none for reading.
 //! Idempotency: by nature (see `settle`).
 

@@ -1,4 +1,5 @@
-//! GetAttributes: what a caller sees of an inode that it holds on to (`StaleHandle` once it is gone).
+//! GetAttributes: what a caller sees of an inode that it holds on to (`StaleHandle` once it is
+//! gone).
 //!
 //! Needs no permission, as fstat. The size of a file that somebody writes is the one last settled.
 //! Conflict set: none, a snapshot is read. Idempotency: changes nothing.

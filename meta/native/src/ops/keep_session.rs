@@ -1,8 +1,9 @@
 //! KeepSession: a client is alive; with a list it tells what it has open.
 //!
-//! A client that the service does not know, or of which it never had the list, gets `SessionUnknown`
-//! and sends the list. Files open for writing whose record was pruned while the client was silent get
-//! it back, unless the file is gone: the client learns that when it settles the length.
+//! A client that the service does not know, or of which it never had the list, gets
+//! `SessionUnknown` and sends the list. Files open for writing whose record was pruned while the
+//! client was silent get it back, unless the file is gone: the client learns that when it settles
+//! the length.
 //! Conflict set: with a list, the sessions and inodes in it. Idempotency: by nature.
 
 use crate::keys;

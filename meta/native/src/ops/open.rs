@@ -1,12 +1,14 @@
 //! Open: opens an existing file, with `truncate` (O_TRUNC) cutting it to nothing.
 //!
 //! Needs the permissions of the access. A directory answers `IsADirectory`, a symbolic link
-//! `LinkLoop`, a file that is being collected `StaleHandle`. An open for writing is a durable record
-//! made in the same transaction, after any half-done truncation was finished; an open for reading is
-//! noted in memory before the inode is looked at, so that the collector sees one of the two.
-//! Conflict set: for writing, the inode, its pending truncation and, to truncate, its write sessions;
-//! for reading, none.
-//! Idempotency: for writing recorded, so that a late duplicate opens nothing; for reading by nature.
+//! `LinkLoop`, a file that is being collected `StaleHandle`. An open for writing is a durable
+//! record made in the same transaction, after any half-done truncation was finished; an open for
+//! reading is noted in memory before the inode is looked at, so that the collector sees one of the
+//! two.
+//! Conflict set: for writing, the inode, its pending truncation and, to truncate, its write
+//! sessions; for reading, none.
+//! Idempotency: for writing recorded, so that a late duplicate opens nothing; for reading by
+//! nature.
 
 use super::set_attributes::set_size;
 use crate::permissions;

@@ -1,8 +1,8 @@
 //! ReadDirectory: a page of a directory in name order, after a name, without "." and "..".
 //!
-//! Needs read permission; attributes are left out without search permission. Pages are cut at names,
-//! so entries that come and go between two pages neither repeat nor hide others, and a directory of
-//! any size costs what the page costs.
+//! Needs read permission; attributes are left out without search permission. Pages are cut at
+//! names, so entries that come and go between two pages neither repeat nor hide others, and a
+//! directory of any size costs what the page costs.
 //! Conflict set: none, a snapshot is read. Idempotency: changes nothing.
 
 use crate::keys;

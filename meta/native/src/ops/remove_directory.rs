@@ -2,9 +2,9 @@
 //!
 //! Needs write and search permission of the parent, and in a sticky one ownership. "." answers
 //! `InvalidArgument`, ".." `DirectoryNotEmpty`, anything but a directory `NotADirectory`.
-//! Conflict set: the parent inode, the entry, the directory's inode, the range of all its entries (so
-//! any insert below it conflicts, and in turn any insert reads the inode that is removed here), and
-//! one shard of the parent's number of subdirectories.
+//! Conflict set: the parent inode, the entry, the directory's inode, the range of all its entries
+//! (so any insert below it conflicts, and in turn any insert reads the inode that is removed here),
+//! and one shard of the parent's number of subdirectories.
 //! Idempotency: recorded, refusals too, as `unlink`.
 
 use crate::names;

@@ -1,12 +1,14 @@
 //! Rename: gives a file, link or directory another name, replacing what has it.
 //!
-//! Needs write and search permission of both directories, ownership where they are sticky, and write
-//! permission of a directory that gets another parent. A directory replaces only an empty directory,
-//! anything else only what is no directory; two names of one inode stay as they are. `NoReplace`
-//! refuses any existing destination. Moving a directory below itself answers `BadRename`.
-//! Conflict set: both parents, both entries, the inode that moves, the one that is replaced (and the
-//! range of its entries if it is a directory); for a directory that gets another parent every ancestor
-//! of its new place, and since it is written itself, two moves that would make a loop conflict.
+//! Needs write and search permission of both directories, ownership where they are sticky, and
+//! write permission of a directory that gets another parent. A directory replaces only an empty
+//! directory, anything else only what is no directory; two names of one inode stay as they are.
+//! `NoReplace` refuses any existing destination. Moving a directory below itself answers
+//! `BadRename`.
+//! Conflict set: both parents, both entries, the inode that moves, the one that is replaced (and
+//! the range of its entries if it is a directory); for a directory that gets another parent every
+//! ancestor of its new place, and since it is written itself, two moves that would make a loop
+//! conflict.
 //! Idempotency: recorded, refusals too, as `unlink`.
 
 use crate::names;

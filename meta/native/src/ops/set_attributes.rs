@@ -3,9 +3,9 @@
 //! chmod needs ownership and drops set-group-id for who is not in the group. chown needs user 0, or
 //! ownership to give the file to an own group; it clears the set-id bits of what is no directory.
 //! utimens needs ownership, or write permission to set the server's time. truncate needs write
-//! permission or the file open for writing by the client; to cut, it raises the truncate version and
-//! leaves a pending truncation, which is finished before the answer; to extend a file that nobody
-//! writes, it only changes the size.
+//! permission or the file open for writing by the client; to cut, it raises the truncate version
+//! and leaves a pending truncation, which is finished before the answer; to extend a file that
+//! nobody writes, it only changes the size.
 //! Conflict set: the inode; for truncate also its write sessions and pending truncation.
 //! Idempotency: recorded.
 

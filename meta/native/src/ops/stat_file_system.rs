@@ -1,8 +1,9 @@
 //! StatFileSystem: space and inodes, as a user of the file system can use them.
 //!
 //! Each disk that holds targets of the file table counts once, however many targets it has, and the
-//! sum is divided by the replicas of a chain (the mean over the table, should they differ). The answer
-//! of the storage nodes is kept for a few seconds; nodes that do not answer count as no space.
+//! sum is divided by the replicas of a chain (the mean over the table, should they differ). The
+//! answer of the storage nodes is kept for a few seconds; nodes that do not answer count as no
+//! space.
 //! Conflict set: none. Idempotency: changes nothing.
 
 use crate::layouts::FILE_TABLE;

@@ -1,7 +1,7 @@
 //! What is persisted: each struct in its own file, as one version byte and postcard.
 //!
-//! Why postcard: small, with a stable format; a newer version of a record gets a new version byte and
-//! code that reads the older one. Golden bytes: tests/golden/v1/meta (never edited).
+//! Why postcard: small, with a stable format; a newer version of a record gets a new version byte
+//! and code that reads the older one. Golden bytes: tests/golden/v1/meta (never edited).
 //! Invariants: what `encode` writes `decode` reads; an unknown version is an error, not a guess.
 
 mod counter;

@@ -302,7 +302,11 @@ impl<S: KvStore> Pair<S> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     /// Goal: results and errors are POSIX's in any order of operations. Oracle: the model.
     #[test]

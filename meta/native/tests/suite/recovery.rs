@@ -94,8 +94,9 @@ async fn written_file<S: KvStore>(world: &World<S>, user: &User<S>, chunks: u64)
     user.close(file.inode, hint(chunks * CHUNK, 0, 1)).await.unwrap()
 }
 
-/// Goal: old bytes never come back, wherever a truncation was cut off. Method: the chains fail after
-/// the n-th call, the service dies, the next life is met by an open, an extension or the background.
+/// Goal: old bytes never come back, wherever a truncation was cut off. Method: the chains fail
+/// after the n-th call, the service dies, the next life is met by an open, an extension or the
+/// background.
 /// Oracle: chunks end where the cut was.
 #[tokio::test(start_paused = true)]
 async fn truncation_survives_a_crash_at_every_step() {
