@@ -25,7 +25,7 @@ fn child_writes_until_it_is_killed() {
             tokio::spawn(async move {
                 let state = store.state(TARGET, chunk(number)).expect("state");
                 let mut version = state.and_then(|s| s.committed).map_or(0, |c| c.version.0);
-                loop {
+                while version < u64::MAX {
                     version += 1;
                     let mut update = write(number, version, 0, &content(number, version));
                     update.kind = firepond_core::wire::storage::UpdateKind::Replace;

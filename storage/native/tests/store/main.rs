@@ -1,4 +1,5 @@
 //! Tests of the chunk store through its public face.
+#![expect(clippy::print_stderr, reason = "a killed child reports on it, and measurements")]
 
 mod basics;
 mod crash;

@@ -55,7 +55,7 @@ async fn small_overwrites_write_little() {
     let mut total = 0;
     for version in 2..502_u64 {
         let before = machine.disk.bytes_written();
-        let offset = (version * 2_654_435_761 >> 8) as u32 % 256 * 4096;
+        let offset = ((version * 2_654_435_761) >> 8) as u32 % 256 * 4096;
         store.apply(TARGET, write(1, version, offset, &bytes(7, 4096))).await.expect("write");
         let written = machine.disk.bytes_written() - before;
         assert!(written <= 64 << 10, "one overwrite wrote {written} bytes");
