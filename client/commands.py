@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import stat as stat_bits
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import FileIO, RawIOBase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
@@ -109,7 +108,7 @@ def copy(
                 "neither path is of the cluster: write firepond:/path", {"source": source}
             )
         if to_side.is_directory(end):
-            end = f"{end.rstrip('/')}/{os.path.basename(start.rstrip('/')) or 'root'}"  # noqa: PTH119
+            end = f"{end.rstrip('/')}/{PurePosixPath(start).name or 'root'}"
         if from_side.is_directory(start):
             if not recursive:
                 raise IsADirectory("this is a directory: add --recursive", {"path": source})
@@ -226,7 +225,7 @@ def _copy_files(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("copy", total=total)
         for source, destination, _ in pairs:
-            progress.update(task, description=os.path.basename(source))  # noqa: PTH119
+            progress.update(task, description=PurePosixPath(source).name)
             copied = 0
             with ExitStack() as files:
                 reader = files.enter_context(from_side.open(source, "rb"))

@@ -70,7 +70,8 @@ mod tests {
     use firepond_core::ids::{ChainTableId, ChainTableVersion};
     use firepond_core::layout::LayoutKind;
 
-    /// Goal: pieces cover the range once, in order. Method: odd ranges. Oracle: their sum and bounds.
+    /// Goal: pieces cover the range once, in order. Method: odd ranges. Oracle: their sum and
+    /// bounds.
     #[test]
     fn pieces_tile_the_range() {
         let layout = FileLayout {

@@ -1,7 +1,7 @@
 //! The end of open files and of the client.
 //!
-//! Invariants: a close settles the length only after everything was acknowledged; whatever is dirty at
-//! `shutdown` is sent before it returns.
+//! Invariants: a close settles the length only after everything was acknowledged; whatever is dirty
+//! at `shutdown` is sent before it returns.
 
 use super::inode_state::InodeState;
 use super::sessions::unexpected;
@@ -16,7 +16,8 @@ impl Inner {
     pub(super) async fn settle(&self, who: &Credentials, state: &InodeState) -> Result<()> {
         let (hint, write_count) = state.local.lock().hint();
         if hint.is_none() {
-            // The service knows of every write of this client: an unwritten file closes for nothing.
+            // The service knows of every write of this client: an unwritten file closes for
+            // nothing.
             return Ok(());
         }
         let operation = Operation::Sync { inode: state.inode, hint };
@@ -68,7 +69,8 @@ impl Inner {
         let mut closing = self.closing.lock();
         while closing.try_join_next().is_some() {}
         if tokio::runtime::Handle::try_current().is_err() {
-            // The runtime is gone, and with it every connection: the session's lease ends the handle.
+            // The runtime is gone, and with it every connection: the session's lease ends the
+            // handle.
             self.sessions.closed(handle);
             return;
         }

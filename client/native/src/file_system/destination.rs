@@ -1,8 +1,8 @@
 //! Memory of a caller into which a read puts bytes, by any number of parallel parts.
 //!
 //! Why: one read becomes many chunk reads, each with its own sink, and holes are zeroed after them.
-//! Invariants: the caller's slices are kept, untouched, until the last part is gone; parts that are lent
-//! at the same time do not overlap, because each chunk read covers another range.
+//! Invariants: the caller's slices are kept, untouched, until the last part is gone; parts that are
+//! lent at the same time do not overlap, because each chunk read covers another range.
 
 use firepond_core::buffer::Buffer;
 use firepond_core::payload::{Payload, PayloadWriter};

@@ -244,7 +244,8 @@ impl Dirty {
         self.outstanding.first().is_none_or(|first| *first > sequence)
     }
 
-    /// The dirty bytes that meet a range of the file, in the order in which they lie over each other.
+    /// The dirty bytes that meet a range of the file, in the order in which they lie over each
+    /// other.
     pub(super) fn overlay(&self, offset: u64, len: usize) -> Vec<Overlay> {
         let size = u64::from(self.chunk_size_bytes);
         let end = offset + len as u64;

@@ -1,10 +1,9 @@
 //! What this process knows of one file, shared by all its open files.
 //!
-//! Why shared: a reader sees what another handle of this process has written and not yet sent, and a
-//! truncation through one handle counts for all.
-//! Invariants: `attributes` never goes back in time; the visible size is the larger of what the
-//! service said and what was written here and not yet settled; an error of a write is reported once
-//! to every handle that was open (as Linux does).
+//! Why shared: a reader sees what another handle of this process has written and not yet sent, and
+//! a truncation through one handle counts for all. Invariants: `attributes` never goes back in
+//! time; the visible size is the larger of what the service said and what was written here and not
+//! yet settled; an error of a write is reported once to every handle that was open (as Linux does).
 //! Locks: `changes` (async) before `local`; `local` is never held across an await.
 
 use super::dirty::{Dirty, Overlay};

@@ -1,7 +1,8 @@
 //! The files that this client has open or dirty, by inode.
 //!
-//! Invariants: there is at most one `InodeState` per inode at a time; a state lives as long as an open
-//! file or a sending task holds it. Locks: `states`, never held across an await, before `local`.
+//! Invariants: there is at most one `InodeState` per inode at a time; a state lives as long as an
+//! open file or a sending task holds it. Locks: `states`, never held across an await, before
+//! `local`.
 
 use super::inode_state::InodeState;
 use firepond_core::ids::InodeId;

@@ -1,8 +1,8 @@
 //! Requests to the metadata service, from any living server of it.
 //!
-//! Why retries are safe: a request keeps its id over all tries, and the service answers a repeated id
-//! with what the first try did. Invariants: no call outlives its deadline; an error that says "never
-//! again" is not retried.
+//! Why retries are safe: a request keeps its id over all tries, and the service answers a repeated
+//! id with what the first try did. Invariants: no call outlives its deadline; an error that says
+//! "never again" is not retried.
 
 use firepond_core::ids::{ClientId, NodeId};
 use firepond_core::peer::Peers;

@@ -1,10 +1,9 @@
 //! Files: namespace operations, open files, buffered writes, read-ahead.
 //!
-//! Why one type for SDK and mount: both see the same sizes and the same unsent bytes, and every rule
-//! of coherence is written once. Reading order: `open_file`, `inode_state`, `write`, `write_back`,
-//! `read`, `operations`.
-//! Invariants: no operation outlives its timeout; memory is bounded by the two pools; what `flush`
-//! returned for is durable on every serving replica.
+//! Why one type for SDK and mount: both see the same sizes and the same unsent bytes, and every
+//! rule of coherence is written once. Reading order: `open_file`, `inode_state`, `write`,
+//! `write_back`, `read`, `operations`. Invariants: no operation outlives its timeout; memory is
+//! bounded by the two pools; what `flush` returned for is durable on every serving replica.
 
 mod chunk_map;
 mod closing;
@@ -96,7 +95,8 @@ pub struct FileSystemStat {
 }
 
 impl FileSystem {
-    /// A client with an id of its own. Must be called inside a tokio runtime, which carries its tasks.
+    /// A client with an id of its own. Must be called inside a tokio runtime, which carries its
+    /// tasks.
     pub fn new(peers: Peers, options: FileSystemOptions) -> FileSystem {
         let client = ClientId(random::u64());
         let caller = MetaCaller::new(peers.clone(), client, options.try_timeout_ms);

@@ -1,7 +1,8 @@
 //! One open file.
 //!
-//! Invariants: after `close` every call fails; an error of a buffered write is returned exactly once to
-//! each handle that was open; a handle that is dropped without `close` is closed in the background.
+//! Invariants: after `close` every call fails; an error of a buffered write is returned exactly
+//! once to each handle that was open; a handle that is dropped without `close` is closed in the
+//! background.
 
 use super::Inner;
 use super::destination::Destination;
@@ -172,7 +173,8 @@ impl OpenFile {
         blocks
     }
 
-    /// Takes bytes in; they are sent in the background. An error of an earlier write is returned here.
+    /// Takes bytes in; they are sent in the background. An error of an earlier write is returned
+    /// here.
     ///
     /// # Errors
     /// `Closed` when not open for writing, `FileTooLarge`, or the error of an earlier write.
@@ -209,10 +211,12 @@ impl OpenFile {
         self.inner.append(&self.state, data).await
     }
 
-    /// Returns when every byte written so far is acknowledged by its chain: durable on all replicas.
+    /// Returns when every byte written so far is acknowledged by its chain: durable on all
+    /// replicas.
     ///
     /// # Errors
-    /// The error of a write that failed; those bytes are lost, and the file has its old contents there.
+    /// The error of a write that failed; those bytes are lost, and the file has its old contents
+    /// there.
     pub async fn flush(&self) -> Result<()> {
         self.check(true, "flushing")?;
         self.flush_open().await
@@ -228,7 +232,8 @@ impl OpenFile {
         result
     }
 
-    /// `flush`, and the length and time of the last write are settled at the metadata service: fsync.
+    /// `flush`, and the length and time of the last write are settled at the metadata service:
+    /// fsync.
     ///
     /// # Errors
     /// As `flush`.
@@ -237,8 +242,8 @@ impl OpenFile {
         if self.writable { self.inner.settle(&self.who, &self.state).await } else { Ok(()) }
     }
 
-    /// Flushes and gives the handle back. Only the first call does something; a failed close is still
-    /// a close, as in POSIX.
+    /// Flushes and gives the handle back. Only the first call does something; a failed close is
+    /// still a close, as in POSIX.
     ///
     /// # Errors
     /// As `sync`.

@@ -1,7 +1,7 @@
 //! Operations on names and attributes: thin calls to the metadata service.
 //!
-//! Invariants: what a caller sees of a file includes what this client has written and not settled; a
-//! change of size or times comes after all earlier writes of this client.
+//! Invariants: what a caller sees of a file includes what this client has written and not settled;
+//! a change of size or times comes after all earlier writes of this client.
 
 use super::open_file::OpenFile;
 use super::sessions::unexpected;

@@ -1,9 +1,10 @@
-//! Reads: a range becomes parts of chunks, which are read in one batch straight into the caller's memory.
+//! Reads: a range becomes parts of chunks, which are read in one batch straight into the caller's
+//! memory.
 //!
-//! Why the dirty bytes are taken first: an extent that is acknowledged while we read is then either in
-//! our hands or already in the chunk; the other way round it could be in neither.
-//! Invariants: a chunk that is absent or short reads as zeros; nothing is read beyond the file's size;
-//! one failed read of a batch fails alone.
+//! Why the dirty bytes are taken first: an extent that is acknowledged while we read is then either
+//! in our hands or already in the chunk; the other way round it could be in neither. Invariants: a
+//! chunk that is absent or short reads as zeros; nothing is read beyond the file's size; one failed
+//! read of a batch fails alone.
 
 use super::Inner;
 use super::chunk_map::{chain_of, chunk_id, pieces};

@@ -1,9 +1,10 @@
 //! Reading on where a reader is going, so that a sequential reader finds its bytes already here.
 //!
 //! Why blocks: readers ask in all sizes, and slightly out of order when a kernel asks for them; a
-//! block serves whoever comes. Why a copy: the bytes were there before the caller's memory was known.
-//! Invariants: never more than the window and never waiting for memory (a full pool means no
-//! read-ahead); a block that was read before a change of the file is never used; random access ends it.
+//! block serves whoever comes. Why a copy: the bytes were there before the caller's memory was
+//! known. Invariants: never more than the window and never waiting for memory (a full pool means no
+//! read-ahead); a block that was read before a change of the file is never used; random access ends
+//! it.
 
 use firepond_core::Result;
 use firepond_core::payload::Payload;

@@ -1,7 +1,7 @@
 //! Paths: one look-up a component, symbolic links followed.
 //!
-//! Why no cache: a name that another client has changed must not be seen in its old place; a mount has
-//! the kernel's cache above this. Invariants: at most `LINK_MAX_COUNT` links are followed.
+//! Why no cache: a name that another client has changed must not be seen in its old place; a mount
+//! has the kernel's cache above this. Invariants: at most `LINK_MAX_COUNT` links are followed.
 
 use super::FileSystem;
 use firepond_core::ids::InodeId;

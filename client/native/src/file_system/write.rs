@@ -1,8 +1,9 @@
 //! Writes: bytes are taken into bounded buffers and sent in the background.
 //!
-//! Why write-back: an application writes in small pieces and one at a time, chains like whole chunks and
-//! many at a time. Invariants: memory of dirty bytes is bounded per file and in all, a writer waits for
-//! room; an error of a send is kept until a caller has seen it. Errors and order: `dirty`.
+//! Why write-back: an application writes in small pieces and one at a time, chains like whole
+//! chunks and many at a time. Invariants: memory of dirty bytes is bounded per file and in all, a
+//! writer waits for room; an error of a send is kept until a caller has seen it. Errors and order:
+//! `dirty`.
 
 use super::Inner;
 use super::chunk_map::pieces;

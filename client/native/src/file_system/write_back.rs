@@ -1,8 +1,8 @@
 //! The sending half of writes: sealed extents go to their chains, many chunks at a time.
 //!
 //! Invariants: one task per chunk, so that updates of a chunk arrive in order; at most
-//! `write_window_count` updates are on their way; a flush returns when everything that was dirty when
-//! it began was acknowledged, or with the first error.
+//! `write_window_count` updates are on their way; a flush returns when everything that was dirty
+//! when it began was acknowledged, or with the first error.
 
 use super::Inner;
 use super::chunk_map::{chain_of, chunk_id};

@@ -1,4 +1,5 @@
-//! Lost replies, full disks, slow clusters: nothing is lost silently, nothing hangs, memory is bounded.
+//! Lost replies, full disks, slow clusters: nothing is lost silently, nothing hangs, memory is
+//! bounded.
 
 use crate::world::{CHUNK, World, create, open, read, root};
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use firepond_core::sys::clock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Goal: a lost reply neither doubles nor loses an operation. Method: lose replies of create, mkdir,
-/// unlink and chunk updates. Oracle: the names and bytes that are there.
+/// Goal: a lost reply neither doubles nor loses an operation. Method: lose replies of create,
+/// mkdir, unlink and chunk updates. Oracle: the names and bytes that are there.
 #[tokio::test]
 async fn lost_replies_are_asked_for_again() {
     let world = World::new().await;

@@ -97,8 +97,8 @@ async fn run(steps: Vec<Step>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Goal: reads, sizes and the final contents are those of a vector. Method: random steps through
-    /// three handles of one client; then another client reads. Oracle: the vector.
+    /// Goal: reads, sizes and the final contents are those of a vector. Method: random steps
+    /// through three handles of one client; then another client reads. Oracle: the vector.
     #[test]
     fn a_file_is_a_vector(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

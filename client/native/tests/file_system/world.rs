@@ -163,7 +163,8 @@ impl Memory {
         let mut at = 0;
         let slices = lens.iter().map(|len| {
             let owner = Arc::clone(&self.0);
-            // SAFETY: the vector is not looked at before the read has ended, and slices are disjoint.
+            // SAFETY: the vector is not looked at before the read has ended, and slices are
+            // disjoint.
             let slice = unsafe { SinkSlice::new(owner.as_ptr().add(at).cast_mut(), *len, owner) };
             at += len;
             slice

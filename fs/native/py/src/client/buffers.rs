@@ -1,7 +1,7 @@
 //! Memory of Python objects, lent to native operations without a copy.
 //!
-//! Invariants: an exported buffer keeps its object alive and its memory in place; it is released when
-//! the last operation that uses it has ended, on whatever thread that is.
+//! Invariants: an exported buffer keeps its object alive and its memory in place; it is released
+//! when the last operation that uses it has ended, on whatever thread that is.
 
 use crate::error::to_python;
 use firepond_core::transport::SinkSlice;
