@@ -240,11 +240,17 @@ class LocalCluster:
         return found
 
     def stop(self, purge: bool = False) -> list[str]:
-        """Stops all processes, the manager last; the names of those that ran."""
+        """Stops all processes; the names of those that ran.
+
+        The manager goes first, so that it does not judge the others one by one while they stop: at
+        the next start it finds that they went together, and any replica may bring a chain back.
+        """
         with self._locked():
-            running = [one for one in reversed(self.processes()) if one.running]
+            running = [one for one in self.processes() if one.running]
+            if running and running[0].name == "manager":
+                running[0].stop()
             for process in running:
-                if process.name != "manager":
+                if process.running:
                     os.kill(process.pid, signal.SIGCONT)
                     os.kill(process.pid, signal.SIGTERM)
             for process in running:
