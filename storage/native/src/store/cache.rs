@@ -98,7 +98,7 @@ impl RecordCache {
     pub(super) fn publish_unwritten(&self, key: ChunkKey, record: Arc<Record>) {
         let mut shard = self.shard(&key);
         shard.generation += 1;
-        shard.remove(&key);
+        // A cached older record stays hidden behind this one, and is replaced by `mark_written`.
         shard.unwritten.insert(key, record);
     }
 
