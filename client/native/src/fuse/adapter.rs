@@ -2,10 +2,11 @@
 //! sends the reply.
 //!
 //! Why a first poll on the thread that took the request: what needs no waiting (a buffered write, a
-//! cached read) is answered without waking another thread, and a message to a server leaves at once.
-//! What does wait goes on as a task of the runtime and replies from there, so that a slow operation
-//! holds up nobody.
-//! Invariants: every request gets exactly one reply (the library answers EIO when a reply is dropped).
+//! cached read) is answered without waking another thread, and a message to a server leaves at
+//! once. What does wait goes on as a task of the runtime and replies from there, so that a slow
+//! operation holds up nobody.
+//! Invariants: every request gets exactly one reply (the library answers EIO when a reply is
+//! dropped).
 
 use super::attributes::{file_type, time_update};
 use super::credentials::CredentialCache;
@@ -343,7 +344,8 @@ impl Filesystem for Adapter {
         self.run(async move {
             let result = operations.release(handle.0).await;
             if let Err(error) = &result {
-                // Nobody waits for a release: close(2) has returned. Its flush reported lost writes.
+                // Nobody waits for a release: close(2) has returned. Its flush reported lost
+                // writes.
                 tracing::info!(%error, inode = inode.0, "closing a file failed");
             }
             send_empty(reply, result);

@@ -6,7 +6,8 @@ use firepond_core::wire::meta::{Attributes, InodeKind, TimeUpdate};
 use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What `stat` gives as the good size of one read or write: buffered programs send this much at once.
+/// What `stat` gives as the good size of one read or write: buffered programs send this much at
+/// once.
 const PREFERRED_IO_BYTES: u32 = 128 << 10;
 /// The unit of `st_blocks`.
 const STAT_BLOCK_BYTES: u64 = 512;

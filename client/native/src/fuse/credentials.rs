@@ -1,7 +1,7 @@
 //! Who asks: the kernel tells user, group and process; the other groups are in /proc.
 //!
-//! Why a cache: reading /proc for each request costs as much as the request. Why so short: a process
-//! may change its groups, and a process id may come again.
+//! Why a cache: reading /proc for each request costs as much as the request. Why so short: a
+//! process may change its groups, and a process id may come again.
 //! Invariants: root is never looked up (it may do everything); the cache holds at most `MAX_COUNT`.
 //! Locks: one, never held across I/O.
 

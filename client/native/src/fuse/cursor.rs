@@ -2,8 +2,8 @@
 //!
 //! The kernel names a place by a number; the metadata service names it by "after this name". The
 //! cursor keeps the page that is being read and, for each page before it, the name it starts after.
-//! A position counts the entries that this open directory has given since it was rewound; 0 and 1 are
-//! "." and "..".
+//! A position counts the entries that this open directory has given since it was rewound; 0 and 1
+//! are "." and "..".
 //! Invariants: an entry that exists during the whole scan is given exactly once; memory is one page
 //! and one name a page, however large the directory is.
 //! Limit: after a seek back into an earlier page, entries of that page that came or went meanwhile
@@ -39,7 +39,8 @@ pub(super) struct PageStart {
 /// One reader's place.
 #[derive(Default)]
 pub(super) struct Cursor {
-    /// Starts of the pages seen since the rewind, in order; the first is the start of the directory.
+    /// Starts of the pages seen since the rewind, in order; the first is the start of the
+    /// directory.
     starts: Vec<PageStart>,
     page: Option<Page>,
 }
@@ -180,8 +181,8 @@ mod tests {
         assert_eq!(given, stayed);
     }
 
-    /// Goal: the kernel may come back to a place that it did not take. Method: each position twice, and
-    /// a seek into an earlier page. Oracle: the same names.
+    /// Goal: the kernel may come back to a place that it did not take. Method: each position twice,
+    /// and a seek into an earlier page. Oracle: the same names.
     #[test]
     fn positions_can_be_read_again() {
         let names: BTreeSet<String> = (0..10).map(|number| format!("f{number}")).collect();

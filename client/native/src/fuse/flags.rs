@@ -36,8 +36,8 @@ impl OpenRequest {
 
     /// How the kernel shall treat the open file. `unchanged`: its cached pages are still right.
     ///
-    /// A file opened for appending passes the page cache by: the kernel would put the bytes where it
-    /// believes the end to be, and another client may have moved it.
+    /// A file opened for appending passes the page cache by: the kernel would put the bytes where
+    /// it believes the end to be, and another client may have moved it.
     pub(super) fn kernel_flags(self, unchanged: bool) -> FopenFlags {
         let mut flags = FopenFlags::empty();
         if self.direct || (self.append && self.write) {

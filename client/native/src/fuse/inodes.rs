@@ -47,8 +47,8 @@ impl InodeTable {
         }
     }
 
-    /// The file is being opened and has these attributes: whether the kernel's pages are still right.
-    /// If not, the caller makes the kernel drop them.
+    /// The file is being opened and has these attributes: whether the kernel's pages are still
+    /// right. If not, the caller makes the kernel drop them.
     pub(super) fn is_unchanged_at_open(&self, attributes: &Attributes) -> bool {
         let contents = Contents::of(attributes);
         match self.known.lock().get_mut(&attributes.inode) {
@@ -121,7 +121,8 @@ mod tests {
         assert!(table.is_unchanged_at_open(&file(2)), "the pages were dropped before");
     }
 
-    /// Goal: nothing stays after the kernel forgot. Method: three references, given back in two steps.
+    /// Goal: nothing stays after the kernel forgot. Method: three references, given back in two
+    /// steps.
     #[test]
     fn forgotten_inodes_leave_nothing() {
         let table = InodeTable::default();

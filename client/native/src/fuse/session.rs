@@ -1,8 +1,10 @@
 //! A mount from its start to its end.
 //!
-//! One thread carries the session: it waits for the FUSE library's threads, which end when the mount
-//! point is unmounted by whomever, and then writes out what is left and closes the client's sessions.
-//! Invariants: once `wait` says that it has ended nothing is pending; a mount that is busy stays as it is.
+//! One thread carries the session: it waits for the FUSE library's threads, which end when the
+//! mount point is unmounted by whomever, and then writes out what is left and closes the client's
+//! sessions.
+//! Invariants: once `wait` says that it has ended nothing is pending; a mount that is busy stays as
+//! it is.
 //! Locks: `state` only, never held while waiting for anything else.
 
 use super::adapter::Adapter;
@@ -67,8 +69,8 @@ impl Mount {
     /// and must outlive the mount.
     ///
     /// # Errors
-    /// `Unsupported` without FUSE, `NotPermitted` when the user may not mount, `InvalidArgument` when the
-    /// mount point is none, `IoFailed` for what else the system refuses.
+    /// `Unsupported` without FUSE, `NotPermitted` when the user may not mount, `InvalidArgument`
+    /// when the mount point is none, `IoFailed` for what else the system refuses.
     pub fn start(
         file_system: FileSystem,
         runtime: Handle,
@@ -86,7 +88,8 @@ impl Mount {
             .map_err(|error| refused(&error, &mount_point, "mounting"))?;
         let notifier = session.notifier();
         operations.set_invalidate(Box::new(move |inode| {
-            // A negative offset: attributes only. An inode that the kernel does not have is no error.
+            // A negative offset: attributes only. An inode that the kernel does not have is no
+            // error.
             if let Err(error) = notifier.inval_inode(INodeNo(inode.0), -1, 0) {
                 tracing::debug!(%error, %inode, "attributes were not invalidated");
             }
@@ -104,8 +107,8 @@ impl Mount {
         Ok(Mount { shared })
     }
 
-    /// Waits until the mount has ended and everything is written out, at most `timeout`; says whether
-    /// it has ended. In steps, so that Python can look at its signals in between.
+    /// Waits until the mount has ended and everything is written out, at most `timeout`; says
+    /// whether it has ended. In steps, so that Python can look at its signals in between.
     ///
     /// # Errors
     /// What ended it, unless it was unmounted.
@@ -121,8 +124,8 @@ impl Mount {
         }
     }
 
-    /// Takes the mount point away; `wait` returns a little later. With `detach` it disappears at once
-    /// and open files keep working until they are closed.
+    /// Takes the mount point away; `wait` returns a little later. With `detach` it disappears at
+    /// once and open files keep working until they are closed.
     ///
     /// # Errors
     /// `MountBusy` while something is open below it and `detach` is not set.
@@ -188,8 +191,8 @@ fn check_device() -> Result<()> {
     if Path::new(DEVICE).exists() {
         return Ok(());
     }
-    let message = "this system has no /dev/fuse: load the kernel module (`modprobe fuse`), or give the \
-                   container the device (`--device /dev/fuse --cap-add SYS_ADMIN`)";
+    let message = "this system has no /dev/fuse: load the kernel module (`modprobe fuse`), or give \
+                   the container the device (`--device /dev/fuse --cap-add SYS_ADMIN`)";
     Err(Error::new(ErrorKind::Unsupported, message))
 }
 

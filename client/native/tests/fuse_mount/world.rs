@@ -1,5 +1,5 @@
-//! A cluster in this process: the real metadata service on a store in memory, and storage nodes that
-//! keep chunks in a map.
+//! A cluster in this process: the real metadata service on a store in memory, and storage nodes
+//! that keep chunks in a map.
 
 use firepond_client::file_system::{FileSystem, FileSystemOptions};
 use firepond_client::fuse::{Mount, MountOptions};

@@ -80,8 +80,8 @@ impl PyMount {
         .into_python()
     }
 
-    /// Waits until the mount has ended and all data is written out, at most `timeout_ms`; says whether
-    /// it has ended.
+    /// Waits until the mount has ended and all data is written out, at most `timeout_ms`; says
+    /// whether it has ended.
     fn wait(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<bool> {
         let mount = self.started()?;
         py.detach(|| mount.wait(std::time::Duration::from_millis(timeout_ms))).into_python()

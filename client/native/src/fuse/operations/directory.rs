@@ -37,7 +37,8 @@ impl Operations {
         self.directories.remove(handle).map(|_| ())
     }
 
-    /// Gives entries from `position` on to `emit` until that says that it took none, or a page ends.
+    /// Gives entries from `position` on to `emit` until that says that it took none, or a page
+    /// ends.
     pub(crate) async fn read_directory(
         &self,
         handle: u64,

@@ -70,8 +70,8 @@ impl Operations {
         Ok((attributes, self.keep(file, request)))
     }
 
-    /// Asks where a file ends that is open here. The reply to its open may be older than an append of
-    /// another handle that was closed meanwhile, and the next append would overwrite that one.
+    /// Asks where a file ends that is open here. The reply to its open may be older than an append
+    /// of another handle that was closed meanwhile, and the next append would overwrite that one.
     async fn learn_end(&self, inode: InodeId) -> Result<()> {
         self.file_system.attributes(&Credentials::default(), inode).await.map(|_| ())
     }
@@ -90,8 +90,9 @@ impl Operations {
         Ok(parts)
     }
 
-    /// `from_cache`: the kernel writes back a page that was changed through a mapping, so the offset
-    /// holds even if the file was opened for appending. `synchronous`: durable when it returns.
+    /// `from_cache`: the kernel writes back a page that was changed through a mapping, so the
+    /// offset holds even if the file was opened for appending. `synchronous`: durable when it
+    /// returns.
     pub(crate) async fn write(
         &self,
         handle: u64,
@@ -117,8 +118,8 @@ impl Operations {
         if open.write { open.file.sync().await } else { Ok(()) }
     }
 
-    /// fsync(2) and fdatasync(2). Through a file that is open for reading, too: POSIX means the file's
-    /// bytes, whoever wrote them.
+    /// fsync(2) and fdatasync(2). Through a file that is open for reading, too: POSIX means the
+    /// file's bytes, whoever wrote them.
     pub(crate) async fn sync(&self, handle: u64) -> Result<()> {
         let open = self.files.get(handle)?;
         if open.write {
@@ -142,7 +143,8 @@ impl Operations {
     }
 
     /// posix_fallocate: the file becomes at least `end` long. Space is not reserved: chunks take
-    /// space when they are written. Never a truncation, so that a writer that is faster loses nothing.
+    /// space when they are written. Never a truncation, so that a writer that is faster loses
+    /// nothing.
     pub(crate) async fn extend(
         &self,
         who: &Credentials,

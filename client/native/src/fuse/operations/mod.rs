@@ -1,10 +1,10 @@
 //! What each request of the kernel does, in firepond's own terms: no type of the FUSE library but
 //! plain flags comes in, and results go out as attributes, bytes and errors.
 //!
-//! Why apart from the adapter: the way to the kernel (this FUSE library, another one, io_uring) can be
-//! changed without touching what the operations mean.
-//! Invariants: an operation that waits holds no lock; every reference that the kernel is given is in
-//! the inode table before the reply is sent.
+//! Why apart from the adapter: the way to the kernel (this FUSE library, another one, io_uring) can
+//! be changed without touching what the operations mean.
+//! Invariants: an operation that waits holds no lock; every reference that the kernel is given is
+//! in the inode table before the reply is sent.
 
 mod directory;
 mod file;

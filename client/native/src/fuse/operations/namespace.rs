@@ -42,8 +42,8 @@ impl Operations {
         Ok(attributes)
     }
 
-    /// A length that is set through a file opened for writing was allowed at open: the mode may have
-    /// changed since, or forbidden writing from the start (`open(O_CREAT, 0444)`).
+    /// A length that is set through a file opened for writing was allowed at open: the mode may
+    /// have changed since, or forbidden writing from the start (`open(O_CREAT, 0444)`).
     pub(crate) async fn set_attributes(
         &self,
         who: &Credentials,
