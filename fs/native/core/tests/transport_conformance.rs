@@ -209,7 +209,7 @@ async fn cancellation_reaches_the_handler() {
 }
 
 /// Goal: the server's memory bound holds against a flood, and the flood ends well. Method: 64 calls of
-/// 4 MiB at a pool of 128 MiB. Oracle: the highest use ever seen, and every reply.
+/// 4 MiB at a pool of 192 MiB. Oracle: the highest use ever seen, and every reply.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_stays_within_the_bound() {
     for world in worlds().await {

@@ -178,16 +178,16 @@ impl World {
 /// TCP on loopback.
 pub(crate) async fn tcp_world() -> World {
     let options = TcpOptions { request_count_max: 16, ..TcpOptions::default() };
-    let server = TcpTransport::with_options(BufferPool::new(2 * BUFFER_MAX_BYTES), options);
-    let client = TcpTransport::new(BufferPool::new(2 * BUFFER_MAX_BYTES));
+    let server = TcpTransport::with_options(BufferPool::new(3 * BUFFER_MAX_BYTES), options);
+    let client = TcpTransport::new(BufferPool::new(3 * BUFFER_MAX_BYTES));
     World::new(Arc::new(server), Arc::new(client), "127.0.0.1:0", Some(16)).await
 }
 
 /// Every transport.
 pub(crate) async fn worlds() -> Vec<World> {
     let network = MemoryNetwork::new();
-    let server = MemoryTransport::new(&network, BufferPool::new(2 * BUFFER_MAX_BYTES));
-    let client = MemoryTransport::new(&network, BufferPool::new(2 * BUFFER_MAX_BYTES));
+    let server = MemoryTransport::new(&network, BufferPool::new(3 * BUFFER_MAX_BYTES));
+    let client = MemoryTransport::new(&network, BufferPool::new(3 * BUFFER_MAX_BYTES));
     let memory = World::new(Arc::new(server), Arc::new(client), "storage:0", None).await;
     vec![memory, tcp_world().await]
 }

@@ -14,7 +14,7 @@ use super::reader::{FrameReader, out_of_place};
 use super::writer::Writer;
 use crate::buffer::BufferPool;
 use crate::payload::{Payload, PayloadWriter};
-use crate::sys::clock::{Instant, now, timeout_at};
+use crate::sys::clock::{Instant, now, sleep, timeout_at};
 use crate::sys::disk::BoxFuture;
 use crate::sys::net::TcpStream;
 use crate::sys::task::spawn;
@@ -37,6 +37,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 /// How long a request waits for room in the pool before it is refused: it must not wait for ever, as
 /// servers that forward to each other in a circle could then wait for one another.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
+const ROOM_POLL: Duration = Duration::from_millis(1);
 /// A payload up to this size is received before its handler starts.
 const EAGER_BYTES: usize = 64 << 10;
 
@@ -158,7 +159,7 @@ impl ServerConnection {
         let prepared = match MessageKind::from_code(header.kind.get()) {
             None => Err(Error::new(ErrorKind::Unsupported, "unknown kind of message")
                 .with("kind", format!("{:#06x}", header.kind.get()))),
-            Some(kind) => self.room(total, deadline).await.map(|room| (kind, room)),
+            Some(kind) => self.room(kind, total, deadline).await.map(|room| (kind, room)),
         };
         let (kind, payload) = match prepared {
             Ok((kind, None)) => (kind, Payload::empty()),
@@ -182,25 +183,32 @@ impl ServerConnection {
         segment(reader, arriving, header).await
     }
 
-    /// Memory for a payload, waiting a bounded time for it.
+    /// Memory for a payload, waiting a bounded time for it. Bulk from clients may take half of
+    /// the pool; the other half is for what replicas forward, so that work that was begun can end.
     async fn room(
         &self,
+        kind: MessageKind,
         total: usize,
         deadline: Instant,
     ) -> Result<Option<(Payload, PayloadWriter)>> {
         if total == 0 {
             return Ok(None);
         }
-        let buffer = match self.buffers.try_acquire(total) {
-            Ok(buffer) => buffer,
-            Err(_) => {
-                let until = deadline.min(now() + ROOM_WAIT);
-                let waited = timeout_at(until, self.buffers.acquire(total)).await;
-                waited.unwrap_or_else(|| {
-                    Err(Error::new(ErrorKind::PeerOverloaded, "no room for the payload")
-                        .with("payload_bytes", total))
-                })?
+        let until = deadline.min(now() + ROOM_WAIT);
+        let whole = kind == MessageKind::Forward || total <= EAGER_BYTES;
+        let share_bytes = self.buffers.limit_bytes() / if whole { 1 } else { 2 };
+        let buffer = loop {
+            let used_bytes = self.buffers.used_bytes();
+            if (used_bytes + total <= share_bytes || used_bytes == 0)
+                && let Ok(buffer) = self.buffers.try_acquire(total)
+            {
+                break buffer;
             }
+            if now() >= until {
+                return Err(Error::new(ErrorKind::PeerOverloaded, "no room for the payload")
+                    .with("payload_bytes", total));
+            }
+            sleep(ROOM_POLL).await;
         };
         Ok(Some(Payload::streaming(buffer)))
     }
