@@ -328,13 +328,18 @@ impl<B: Backend> Replica<B> {
     }
 
     /// Under the chunk's lock: the set says what the store says.
-    pub(crate) fn refresh_dirty(&self, chunk: ChunkId) {
+    pub fn refresh_dirty(&self, chunk: ChunkId) {
         match self.backend.state(self.target, chunk) {
             Ok(state) if state.as_ref().is_none_or(|state| state.pending.is_none()) => {
                 self.dirty.remove(chunk);
             }
             _ => self.dirty.insert(chunk),
         }
+    }
+
+    /// What is reported of the target.
+    pub fn local_state(&self) -> LocalState {
+        self.state.lock().local()
     }
 
     /// Chunks with a pending version.
