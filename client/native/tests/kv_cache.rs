@@ -103,8 +103,8 @@ async fn foreign_values_are_misses() {
     assert_eq!(cache.match_prefix(&[key], soon()).await, 0);
 }
 
-/// Goal: failures are outcomes of their keys, and misses that are counted. Method: refusing nodes, a
-/// small buffer, a large value. Oracle: the kinds and counts.
+/// Goal: failures are outcomes of their keys, and misses that are counted. Method: refusing nodes,
+/// a small buffer, a large value. Oracle: the kinds and counts.
 #[tokio::test]
 async fn failures_stay_with_their_keys() {
     let cluster = FakeCluster::start().await;

@@ -1,7 +1,7 @@
 //! Runs many futures on the caller's task, some at a time.
 //!
-//! Why not spawned tasks: a caller that is dropped drops its calls with it, and reads write into the
-//! caller's memory.
+//! Why not spawned tasks: a caller that is dropped drops its calls with it, and reads write into
+//! the caller's memory.
 
 use firepond_core::sys::disk::BoxFuture;
 use std::future::poll_fn;
@@ -71,7 +71,8 @@ mod tests {
         assert_eq!(most.load(Ordering::Relaxed), 3);
     }
 
-    /// Goal: futures that end at once make room for the rest. Method: none, and more than the bound.
+    /// Goal: futures that end at once make room for the rest. Method: none, and more than the
+    /// bound.
     /// Oracle: every output.
     #[tokio::test]
     async fn all_are_run_although_none_waits() {

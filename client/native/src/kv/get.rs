@@ -2,8 +2,9 @@
 //!
 //! Reads go out in waves of bounded size, several waves at a time, in the order of the keys: the
 //! prefix arrives first, and memory in flight stays bounded however long the batch is. Whatever
-//! fails is a miss for the caller and a count in the statistics. The head of a chain is asked first,
-//! because it is the one that evicts and must know what is in use; heads are spread over the nodes.
+//! fails is a miss for the caller and a count in the statistics. The head of a chain is asked
+//! first, because it is the one that evicts and must know what is in use; heads are spread over the
+//! nodes.
 
 use super::bounded::join_bounded;
 use super::stats::count;
@@ -31,8 +32,8 @@ pub struct KvRead {
 }
 
 impl KvCache {
-    /// The size of each value that was found, in order; `None` is a miss, and the content of its sink
-    /// is then arbitrary.
+    /// The size of each value that was found, in order; `None` is a miss, and the content of its
+    /// sink is then arbitrary.
     pub async fn get(&self, reads: Vec<KvRead>, deadline: Instant) -> Vec<Option<u32>> {
         let keys: Vec<KeyDigest> = reads.iter().map(|read| read.key).collect();
         let places = match self.places(&keys) {

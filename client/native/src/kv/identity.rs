@@ -1,9 +1,9 @@
 //! Who a value is: the digest of namespace and key, and what follows from it.
 //!
 //! Invariants: these rules never change, or stored values would be lost. The digest is BLAKE3 over
-//! the namespace's id (4 bytes, big-endian), the length of the key (4, big-endian) and the key. Bytes
-//! 0 to 11 name the chunk; bytes 24 to 31, as a little-endian number modulo the length of the chain
-//! table, choose the chain; all 32 travel as the chunk's tag.
+//! the namespace's id (4 bytes, big-endian), the length of the key (4, big-endian) and the key.
+//! Bytes 0 to 11 name the chunk; bytes 24 to 31, as a little-endian number modulo the length of the
+//! chain table, choose the chain; all 32 travel as the chunk's tag.
 
 use firepond_core::ids::{ChunkId, NamespaceId};
 use firepond_core::wire::CHUNK_MAX_BYTES;
@@ -62,7 +62,8 @@ mod tests {
         assert_eq!(found.chunk(NamespaceId(7)).namespace(), Some(NamespaceId(7)));
     }
 
-    /// Goal: neither namespaces nor keys are confused. Oracle: digests differ; bad keys are refused.
+    /// Goal: neither namespaces nor keys are confused. Oracle: digests differ; bad keys are
+    /// refused.
     #[test]
     fn namespaces_and_keys_are_apart() {
         let of = |namespace, key: &[u8]| digest(NamespaceId(namespace), key).expect("a good key");

@@ -3,8 +3,8 @@
 //! Why this way: the digest of (namespace, key) gives the chain by arithmetic, so one round trip
 //! gives the value. A value is one chunk: the chain replicates, checksums and removes it like any
 //! other, and `Create` makes publishing atomic: the first writer wins, readers see all or nothing.
-//! Invariants: a value is returned only if its stored tag is the whole digest of the asked key; every
-//! key of a batch has its own outcome; a call ends at its deadline at the latest.
+//! Invariants: a value is returned only if its stored tag is the whole digest of the asked key;
+//! every key of a batch has its own outcome; a call ends at its deadline at the latest.
 //! Eviction is the storage servers' matter: a value that was evicted is simply not there.
 
 mod bounded;

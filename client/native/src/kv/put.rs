@@ -1,9 +1,9 @@
 //! put: publishes values; the first writer of a key wins.
 //!
-//! Each value is one `Create` at its chain, so it appears whole or not at all, and "exists" is decided
-//! at the chain's head. A retry carries the same write id, so it never meets its own value as
-//! another's. The checksum is taken before the bytes leave: bytes that the caller changes meanwhile are
-//! refused and not stored.
+//! Each value is one `Create` at its chain, so it appears whole or not at all, and "exists" is
+//! decided at the chain's head. A retry carries the same write id, so it never meets its own value
+//! as another's. The checksum is taken before the bytes leave: bytes that the caller changes
+//! meanwhile are refused and not stored.
 
 use super::bounded::join_bounded;
 use super::stats::count;

@@ -1,4 +1,5 @@
-//! What a client of the KV tier counts. A failure is a miss for the caller, so it must be seen here.
+//! What a client of the KV tier counts. A failure is a miss for the caller, so it must be seen
+//! here.
 
 use super::VALUE_MAX_BYTES;
 use firepond_core::Error;

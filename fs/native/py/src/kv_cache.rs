@@ -1,8 +1,8 @@
 //! The KV tier.
 //!
 //! Every method takes a batch, blocks until it is settled or its time is over, detached from the
-//! interpreter, and answers with one entry a key. Wrong arguments raise; what happens to single keys
-//! never does. Keys are bytes here; the public face (`firepond.client.kv`) is friendlier.
+//! interpreter, and answers with one entry a key. Wrong arguments raise; what happens to single
+//! keys never does. Keys are bytes here; the public face (`firepond.client.kv`) is friendlier.
 
 use crate::connection::{Connection, PyConnection};
 use crate::error::{IntoPython, to_python};

@@ -1,11 +1,11 @@
 //! A caller's buffer, lent to native code while the interpreter runs other things.
 //!
-//! Why not `PyBuffer` itself: it attaches to the interpreter when it is dropped, and a runtime's thread
-//! must never wait for the interpreter. What is dropped here is put aside, and released by the next
-//! call that comes from Python.
-//! Invariants: the memory is C-contiguous and stays valid and in place until the release; the element
-//! type does not matter. The caller promises not to touch the bytes meanwhile; one that does gets a
-//! checksum error, not a wrong value.
+//! Why not `PyBuffer` itself: it attaches to the interpreter when it is dropped, and a runtime's
+//! thread must never wait for the interpreter. What is dropped here is put aside, and released by
+//! the next call that comes from Python.
+//! Invariants: the memory is C-contiguous and stays valid and in place until the release; the
+//! element type does not matter. The caller promises not to touch the bytes meanwhile; one that
+//! does gets a checksum error, not a wrong value.
 
 use parking_lot::Mutex;
 use pyo3::buffer::PyUntypedBuffer;

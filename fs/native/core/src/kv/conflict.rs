@@ -1,8 +1,9 @@
 //! The optimistic resolver: may a transaction commit, given what others committed since it began?
 //!
-//! Why this way: as in FoundationDB (Zhou et al., SIGMOD 2021, section 2.4.2), readers take no locks;
-//! a transaction carries what it read, and loses if any of that was written after its read version.
-//! Recent writes are kept in memory only: after a restart no transaction from before is alive.
+//! Why this way: as in FoundationDB (Zhou et al., SIGMOD 2021, section 2.4.2), readers take no
+//! locks; a transaction carries what it read, and loses if any of that was written after its read
+//! version. Recent writes are kept in memory only: after a restart no transaction from before is
+//! alive.
 //! Invariants: versions are recorded in increasing order; `points` holds the newest version of each
 //! key within the window; a transaction that read before the window's floor is refused, so that
 //! forgetting a write never lets a conflict pass. Memory is bounded by `window_max_bytes`.

@@ -2,9 +2,9 @@
 //!
 //! Why: it is the oracle that the embedded engine is compared with, and it has no thread, no clock
 //! and no randomness, so that a simulation that uses it replays exactly.
-//! Invariants: a key's versions are in increasing order; a version that a living transaction may read
-//! is kept; `garbage` names every key that has a version to drop. Lock: one mutex, never held across
-//! an await.
+//! Invariants: a key's versions are in increasing order; a version that a living transaction may
+//! read is kept; `garbage` names every key that has a version to drop. Lock: one mutex, never held
+//! across an await.
 
 use crate::Result;
 use crate::kv::conflict::Resolver;
@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::kv::KvTransaction;
 
-    /// Goal: memory follows the live data. Method: overwrite and remove while a reader holds on, then
-    /// let it go. Oracle: the reader's value; then the number of versions that are left.
+    /// Goal: memory follows the live data. Method: overwrite and remove while a reader holds on,
+    /// then let it go. Oracle: the reader's value; then the number of versions that are left.
     #[tokio::test]
     async fn old_versions_go_with_their_readers() {
         let store = MemoryStore::new();

@@ -77,8 +77,8 @@ pub trait KvTransaction: Send {
     fn add_write_conflict_key(&mut self, key: &[u8]);
     /// Sets a key.
     fn set(&mut self, key: &[u8], value: &[u8]);
-    /// Sets the key `prefix` + the commit's version as 8 big-endian bytes + `suffix`. This transaction
-    /// does not see it, and it is applied after all its other writes.
+    /// Sets the key `prefix` + the commit's version as 8 big-endian bytes + `suffix`. This
+    /// transaction does not see it, and it is applied after all its other writes.
     fn set_versionstamped_key(&mut self, prefix: &[u8], suffix: &[u8], value: &[u8]);
     /// Removes a key.
     fn clear(&mut self, key: &[u8]);

@@ -2,8 +2,8 @@
 //!
 //! Why apart from the engines: read-your-writes is the same for all of them, so it is written and
 //! tested once.
-//! Invariants: `writes` wins over `cleared`; `cleared` is disjoint and sorted, and no range of it is
-//! empty; versionstamped keys are invisible until the commit, which applies them last.
+//! Invariants: `writes` wins over `cleared`; `cleared` is disjoint and sorted, and no range of it
+//! is empty; versionstamped keys are invisible until the commit, which applies them last.
 
 use crate::Result;
 use crate::kv::RangeQuery;

@@ -1,8 +1,8 @@
 //! The one transaction type of all engines: a snapshot, an overlay, and what to check at commit.
 //!
-//! Invariants: a read that this transaction's own writes answer adds no conflict; a range read with a
-//! limit conflicts only up to the last pair it returned; limits are checked once, at commit, and a
-//! transaction that breaks one commits nothing.
+//! Invariants: a read that this transaction's own writes answer adds no conflict; a range read with
+//! a limit conflicts only up to the last pair it returned; limits are checked once, at commit, and
+//! a transaction that breaks one commits nothing.
 
 use crate::kv::conflict::ConflictSet;
 use crate::kv::overlay::{Overlay, Snapshot};

@@ -58,7 +58,8 @@ async fn the_directory_is_locked() {
 }
 
 /// Goal: acknowledged means durable. Method: a child commits and prints; it is killed with SIGKILL
-/// at some acknowledgement, several times over one directory. Oracle: all printed numbers are there.
+/// at some acknowledgement, several times over one directory. Oracle: all printed numbers are
+/// there.
 #[tokio::test]
 async fn acknowledged_commits_survive_kill() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -13,7 +13,8 @@ pub(crate) async fn phantom_by_insert<S: KvStore>(store: S) {
     conflicts(reader).await;
 }
 
-/// Goal: a removal, by key or by range, from a range that was read is a conflict. Oracle: the outcome.
+/// Goal: a removal, by key or by range, from a range that was read is a conflict. Oracle: the
+/// outcome.
 pub(crate) async fn phantom_by_delete<S: KvStore>(store: S) {
     for by_range in [false, true] {
         put(&store, &[("a", "1"), ("b", "1")]).await;

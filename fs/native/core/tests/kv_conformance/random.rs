@@ -85,11 +85,17 @@ async fn apply<S: KvStore>(store: &S, slot: &mut Option<S::Transaction>, step: &
     }
 }
 
+/// Failing cases are printed, not kept in files.
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Goal: the engines agree. Method: random steps of interleaved transactions on both.
-    /// Oracle: the memory engine: every answer, every outcome and version, and all pairs at the end.
+    /// Oracle: the memory engine: every answer, every outcome and version, and all pairs at the
+    /// end.
     #[test]
     fn engines_agree(steps in vec((0..SLOT_COUNT, step()), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

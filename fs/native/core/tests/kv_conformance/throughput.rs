@@ -30,8 +30,8 @@ async fn commits_per_second(store: &EmbeddedStore, committer_count: usize) -> f6
     f64::from(total) / begin.elapsed().as_secs_f64()
 }
 
-/// Goal: 16 committers get more durable commits a second than one, as they share fsyncs. Oracle: the
-/// ratio, measured in one run; `--nocapture` prints it.
+/// Goal: 16 committers get more durable commits a second than one, as they share fsyncs. Oracle:
+/// the ratio, measured in one run; `--nocapture` prints it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn group_commit_scales() {
     let (_directory, store) = embedded();

@@ -1,9 +1,9 @@
 //! The commit thread: many transactions, one batch, one fsync.
 //!
 //! Steps of a group: take what waits; validate each transaction against everything committed before
-//! it, those of this group included; write the survivors as one atomic batch; fsync; publish the new
-//! state; answer all. A transaction that conflicts is answered at the end, too: by then its retry
-//! reads the state that it lost to.
+//! it, those of this group included; write the survivors as one atomic batch; fsync; publish the
+//! new state; answer all. A transaction that conflicts is answered at the end, too: by then its
+//! retry reads the state that it lost to.
 //! Invariant: no answer "committed" leaves before the fsync that covers it returned.
 
 use super::open::{Tree, VERSION_KEY};
@@ -85,7 +85,8 @@ impl Committer {
         let outcome = self.validate_and_write(intents);
         if let Err(error) = &outcome {
             // The resolver and the journal may disagree now, and a failed fsync cannot be repeated
-            // (Rebello et al., USENIX ATC 2020): only opening the store again tells what is durable.
+            // (Rebello et al., USENIX ATC 2020): only opening the store again tells what is
+            // durable.
             tracing::error!(%error, directory = %self.directory.display(), "the store failed");
             let refusal =
                 Error::new(error.kind(), "the store refuses commits since a write failed")

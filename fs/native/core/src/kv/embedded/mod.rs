@@ -1,13 +1,13 @@
 //! The embedded engine: one directory on one machine, no server to run.
 //!
-//! Why this way: the log-structured tree of `fjall` keeps pairs and snapshots; serialisability comes
-//! from our resolver, because one commit thread then gives group commit: all transactions that wait
-//! share one journal write and one fsync.
-//! Invariants: a transaction begins at the published state, which is replaced only after its batch was
-//! fsynced, so nobody reads what is not durable; whoever was told "committed" finds it in the next
-//! `begin`; versions go on after a restart, as each batch carries its last one; one process at a time
-//! (directory lock). After a failed write the store refuses all commits until it is opened again.
-//! Reads run on the caller's thread: memory answers most, a miss is one positional read.
+//! Why this way: the log-structured tree of `fjall` keeps pairs and snapshots; serialisability
+//! comes from our resolver, because one commit thread then gives group commit: all transactions
+//! that wait share one journal write and one fsync.
+//! Invariants: a transaction begins at the published state, which is replaced only after its batch
+//! was fsynced, so nobody reads what is not durable; whoever was told "committed" finds it in the
+//! next `begin`; versions go on after a restart, as each batch carries its last one; one process at
+//! a time (directory lock). After a failed write the store refuses all commits until it is opened
+//! again. Reads run on the caller's thread: memory answers most, a miss is one positional read.
 //! Directory: `lock`, `db` (complete), `db.new` (being created; thrown away at the next opening).
 //! Memory: block cache 32 MiB, tree buffers 16 MiB each, conflict window 32 MiB.
 
@@ -36,8 +36,8 @@ const CONFLICT_WINDOW_BYTES: usize = 32 << 20;
 /// Commits that wait for the commit thread; more wait before they enter.
 const QUEUE_MAX_COUNT: usize = 1024;
 
-/// A store in a directory. Cloning is cheap; clones and transactions share it, and the last one that
-/// goes closes it.
+/// A store in a directory. Cloning is cheap; clones and transactions share it, and the last one
+/// that goes closes it.
 #[derive(Clone)]
 pub struct EmbeddedStore(Arc<Inner>);
 
