@@ -28,11 +28,18 @@ def mounted(address: str, mount_point: Path) -> Iterator[Path]:
     """The cluster as a directory, for as long as the block lasts."""
     command = [sys.executable, "-m", "firepond.fs.cli"]
     mount_point.mkdir()
-    subprocess.run([*command, "mount", address, str(mount_point)], check=True)
+    log = mount_point.with_suffix(".log")
+    subprocess.run(
+        [*command, "mount", address, str(mount_point), "--log-file", str(log)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     try:
         yield mount_point
     finally:
-        subprocess.run([*command, "umount", str(mount_point)], check=True)
+        subprocess.run(
+            [*command, "umount", str(mount_point)], check=True, stdout=subprocess.DEVNULL
+        )
         mount_point.rmdir()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 import firepond
 from benchmarks.demo.report import Row
+from firepond.client.kv import Status
 
 BLOCK_TOKENS = 16
 BLOCK_BYTES = 1 << 20
@@ -42,7 +43,7 @@ def run(address: str) -> tuple[list[Row], str]:
         started = time.monotonic()
         statuses = cache.put(block_keys(first), values)
         put = Row("KV put, 1 MiB blocks", BLOCK_BYTES * len(values), time.monotonic() - started)
-        if any(status is not firepond.Status.STORED for status in statuses):
+        if any(status is not Status.STORED for status in statuses):
             raise SystemExit(f"a block was not stored: {statuses}")
         keys = block_keys(second)
         found = cache.match_prefix(keys)
