@@ -60,10 +60,10 @@ def run(console: Console, directory: Path) -> None:
         console.print("[bold]3.[/] killing the head of a chain in the middle of a save")
         crash = crash_step.run(cluster)
         console.print(
-            f"   {crash.killed} killed: writers stalled [bold]{crash.stall_ms:.0f} ms[/], the slowest "
-            f"read took {crash.read_slowest_ms:.0f} ms;\n   restarted, it resynced and serves again "
-            f"after {crash.resync_s:.1f} s; all {crash.verified_bytes / 1e6:,.0f} MB that were "
-            "acknowledged are there"
+            f"   {crash.killed} killed: writers stalled [bold]{crash.stall_ms:.0f} ms[/], "
+            f"the slowest read took {crash.read_slowest_ms:.0f} ms;\n"
+            f"   restarted, it resynced and serves again after {crash.resync_s:.1f} s; "
+            f"all {crash.verified_bytes / 1e6:,.0f} MB\n   that were acknowledged are there"
         )
         console.print("[bold]4.[/] KV blocks of prompt prefixes")
         kv_rows, note = kv_step.run(cluster.address)

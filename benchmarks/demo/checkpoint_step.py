@@ -1,4 +1,4 @@
-"""Saves the checkpoint to the local disk, through the mount and through the SDK; loads and compares.
+"""Saves the checkpoint to the local disk, through mount and SDK; loads it and compares.
 
 Every save ends with an fsync, every load starts from what the servers hold: the client's caches are
 dropped by a new connection (SDK) and by opening the file anew (mount).

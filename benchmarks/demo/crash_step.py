@@ -1,8 +1,8 @@
 """Kills the head of a chain in the middle of a save, and watches what a writer and a reader see.
 
-The writer saves files in pieces of 1 MiB, each made durable before the next is counted in, so a sample
-is an acknowledged byte; the stall is the longest time between two of them. The reader reads random
-pieces of a file all the while.
+The writers save files in pieces of 1 MiB, each made durable before the next, so a sample is an
+acknowledged byte; the stall is the longest time between two of them. The reader reads random pieces
+of a file all the while.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Writers:
 
 
 def piece(number: int, position: int) -> bytes:
-    """The bytes of a writer's piece: a function of both numbers, so that every one can be checked."""
+    """The bytes of a writer's piece: a function of both, so that every byte can be checked."""
     stamp = number.to_bytes(4, "big") + position.to_bytes(4, "big")
     return stamp * (PIECE_BYTES // len(stamp))
 

@@ -1,8 +1,8 @@
 """The checkpoint of the tour: the tensors of a real transformer, filled with random bits.
 
-Shapes: Qwen2.5-0.5B (24 layers, hidden 896, MLP 4864, 14 heads, 2 KV heads, vocabulary 151,936), with
-an untied output layer, in 16 bits: 291 tensors, 1.26 GB. Random bits, so that nothing compresses and
-no two blocks are alike.
+Shapes: Qwen2.5-0.5B (24 layers, hidden 896, MLP 4864, 14 heads, 2 KV heads, vocabulary 151,936),
+with an untied output layer, in 16 bits: 291 tensors, 1.26 GB. Random bits, so that nothing
+compresses and no two blocks are alike.
 """
 
 from __future__ import annotations

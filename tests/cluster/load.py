@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import firepond
@@ -109,7 +110,7 @@ class Load:
     def stall_ms(self, since: float) -> float:
         """The longest time without an acknowledgement that ended after `since`, in milliseconds."""
         times = sorted(self.times)
-        gaps = [b - a for a, b in zip(times, times[1:], strict=False) if b >= since]
+        gaps = [b - a for a, b in pairwise(times) if b >= since]
         return max(gaps, default=0.0) * 1000
 
     def verify(self) -> int:

@@ -1,6 +1,6 @@
 """Nonsense at every entry: a clear error for the sender, no harm to anybody else.
 
-Oracle of every test: the error names what was wrong, and the cluster serves a write and a read after it.
+Oracle of every test: the error names what was wrong, and the cluster serves afterwards.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def test_bad_http(cluster: TestCluster, method: str, path: str, body: bytes) -> 
     ],
 )
 def test_bad_command_line(cluster: TestCluster, arguments: list[str], words: str) -> None:
-    """Goal: a wrong command says what was wrong and what to do. Oracle: exit code, text, no traceback."""
+    """Goal: a wrong command says what to do. Oracle: exit code, text, no traceback."""
     result = run_command(*arguments, env={"FIREPOND_ADDRESS": cluster.address})
     output = result.stdout + result.stderr
     assert result.returncode != 0

@@ -54,7 +54,7 @@ def test_killed_replica(make_cluster: Callable[..., TestCluster], role: str, pos
 def test_stopped_replica_is_fenced(make_cluster: Callable[..., TestCluster]) -> None:
     """Goal: a replica under SIGSTOP is evicted in time, and serves nothing old when it wakes.
 
-    Method: stop it, write on, wake it. Oracle: the module's, with the longer stall of a silent machine.
+    Method: stop it, write on, wake it. Oracle: the module's, with the stall of a silent machine.
     """
     cluster = make_cluster()
     with Load(cluster.address) as load:
@@ -79,7 +79,7 @@ def test_stopped_replica_is_fenced(make_cluster: Callable[..., TestCluster]) -> 
 def test_killed_server(make_cluster: Callable[..., TestCluster], name: str) -> None:
     """Goal: manager and metadata server survive their own kill -9.
 
-    Method: kill under load, restart a second later. Oracle: the module's; names made before are there.
+    Method: kill under load, restart a second later. Oracle: the module's.
     """
     cluster = make_cluster()
     with Load(cluster.address) as load:
@@ -114,8 +114,8 @@ def test_all_killed_at_once(make_cluster: Callable[..., TestCluster]) -> None:
 def test_shorter_chains(make_cluster: Callable[..., TestCluster], replica_count: int) -> None:
     """Goal: chains of one and two replicas keep their promises too.
 
-    Method: kill and restart one storage process under load. Oracle: the module's; with one replica the
-    writers wait for its return.
+    Method: kill and restart one storage process under load. Oracle: the module's; with one
+    replica the writers wait for its return.
     """
     cluster = make_cluster(storage_count=2, replica_count=replica_count)
     with Load(cluster.address) as load:

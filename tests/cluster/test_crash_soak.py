@@ -1,4 +1,4 @@
-"""Random kills under load: a bounded smoke in CI, as long as you like with FIREPOND_SOAK_MINUTES."""
+"""Random kills under load: a smoke in CI, as long as you like with FIREPOND_SOAK_MINUTES."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MINUTES = float(os.environ.get("FIREPOND_SOAK_MINUTES", "0.4"))
 def test_random_kills(make_cluster: Callable[..., TestCluster]) -> None:
     """Goal: no sequence of kills and restarts loses anything acknowledged.
 
-    Method: kill a random process, sometimes two, at random moments, restart, wait for the chains; the
-    seed is printed. Oracle: every acknowledged piece, agreeing replicas, no thread that hangs.
+    Method: kill a random process, sometimes two, at random moments, restart, wait for the chains;
+    the seed is printed. Oracle: every acknowledged piece, agreeing replicas, no thread that hangs.
     """
     seed = int(os.environ.get("FIREPOND_SOAK_SEED", str(random.randrange(1 << 30))))
     print(f"\nFIREPOND_SOAK_SEED={seed}")
