@@ -186,7 +186,8 @@ fn admit_forward(
         }
         match (full_chunk, pending.version.cmp(&version)) {
             (true, _) if newer_now(&pending) => return stale(),
-            (true, _) => {}
+            // Also if the committed version is the sent one: what is pending has to go.
+            (true, _) => return begin,
             (false, std::cmp::Ordering::Less) => return Ok(Verdict::RollForward(pending)),
             (false, std::cmp::Ordering::Equal) => return gap(standing, facts, version),
             (false, std::cmp::Ordering::Greater) => return stale(),
@@ -316,6 +317,9 @@ mod tests {
         assert_eq!(ok(forward(5, 7, false), Some(&dirty)), Verdict::RollForward(made(4, 6)));
         assert_eq!(kind(forward(4, 9, false), Some(&dirty)), ErrorKind::UpdateGap);
         assert_eq!(ok(forward(4, 9, true), Some(&dirty)), begin(4, true));
+        let old = VersionState { chain_version: ChainVersion(3), ..made(4, 6) };
+        let leftover = chunk_state(Some(made(3, 5)), Some(old));
+        assert_eq!(ok(forward(3, 5, true), Some(&leftover)), begin(3, true));
         let done = ok(forward(3, 5, false), Some(&committed));
         assert_eq!(done, Verdict::Done(reply(&made(3, 5), ChainVersion(4))));
     }

@@ -60,6 +60,7 @@ pub struct Housekeeping<B> {
     chores: HashMap<TargetId, Chores>,
     running: JoinSet<Ended>,
     evicting: bool,
+    evict_not_before: Instant,
 }
 
 impl<B: Backend> Housekeeping<B> {
@@ -72,6 +73,7 @@ impl<B: Backend> Housekeeping<B> {
             chores: HashMap::new(),
             running: JoinSet::new(),
             evicting: false,
+            evict_not_before: now(),
         }
     }
 
@@ -165,7 +167,10 @@ impl<B: Backend> Housekeeping<B> {
                 let pause = if done { RESYNC_REPEAT } else { RESYNC_RETRY };
                 chores.resync_not_before = Some((chain_version, now() + pause));
             }
-            Some(Ended::Evict) => self.evicting = false,
+            Some(Ended::Evict) => {
+                self.evicting = false;
+                self.evict_not_before = now() + TICK;
+            }
             // Aborted: its target was looked after when it was.
             None => {}
         }
@@ -178,7 +183,7 @@ impl<B: Backend> Housekeeping<B> {
     ) {
         let busy: Vec<Arc<Replica<B>>> =
             replicas.iter().filter(|one| !one.values.namespaces().is_empty()).cloned().collect();
-        if self.evicting || busy.is_empty() {
+        if self.evicting || busy.is_empty() || now() < self.evict_not_before {
             return;
         }
         self.evicting = true;

@@ -1,0 +1,124 @@
+//! One storage node of the harness: service, housekeeping, heartbeats.
+
+use super::gate::GatedTransport;
+use super::manager::Manager;
+use super::memory_store::MemoryStore;
+use super::{CHAIN, pool};
+use firepond_core::ids::{Incarnation, NodeId, TargetId};
+use firepond_core::peer::Peers;
+use firepond_core::routing::{LocalState, PublicState, RoutingHandle};
+use firepond_core::sys::clock;
+use firepond_core::transport::memory::{MemoryNetwork, MemoryTransport};
+use firepond_core::transport::{Listener, PeerAddress, Transport};
+use firepond_storage::chain::replica::Place;
+use firepond_storage::chain::space::Promised;
+use firepond_storage::chain::{Node, Replica};
+use firepond_storage::service::{Housekeeping, StorageService};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const HEARTBEAT: Duration = Duration::from_millis(50);
+pub const LEASE: Duration = Duration::from_millis(500);
+
+pub struct TestNode {
+    pub id: NodeId,
+    pub store: MemoryStore,
+    pub replica: Arc<Replica<MemoryStore>>,
+    pub service: Arc<StorageService<MemoryStore>>,
+    pub routing: RoutingHandle,
+    pub open: watch::Sender<bool>,
+    listener: Option<Box<dyn Listener>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl TestNode {
+    pub async fn start(
+        network: &MemoryNetwork,
+        id: u32,
+        store: MemoryStore,
+        manager: &Arc<Mutex<Manager>>,
+    ) -> TestNode {
+        let (routing, _suspicions) = RoutingHandle::new();
+        let (open, gate) = watch::channel(true);
+        let inner = Arc::new(MemoryTransport::new(network, pool()));
+        let transport: Arc<dyn Transport> = Arc::new(GatedTransport { inner, open: gate });
+        let peers = Peers::new(Arc::clone(&transport), routing.clone());
+        let incarnation = Incarnation(manager.lock().next_incarnation());
+        let node = Arc::new(Node::new(NodeId(id), incarnation, peers));
+        let service = Arc::new(StorageService::new(Arc::clone(&node), 64 << 20));
+        let place = Place {
+            target: TargetId(u64::from(id)),
+            chain: CHAIN,
+            backend: store.clone(),
+            promised: Promised::default(),
+            disk_index: 0,
+            served: store.served(),
+        };
+        let replica = Arc::new(Replica::new(node, place).expect("the store opens"));
+        service.targets.insert(Arc::clone(&replica));
+        let address = PeerAddress(format!("node{id}:0"));
+        let listener =
+            transport.listen(&address, Arc::clone(&service) as _).await.expect("listens");
+        let data_address = listener.address().0.clone();
+        manager.lock().register(id, incarnation, data_address, routing.clone());
+        let housekeeping = Housekeeping::new(Arc::clone(&service), 1 << 30);
+        let tasks = vec![
+            tokio::spawn(housekeeping.run()),
+            tokio::spawn(heartbeats(Arc::clone(&replica), Arc::clone(manager), open.subscribe())),
+        ];
+        let listener = Some(listener);
+        TestNode { id: NodeId(id), store, replica, service, routing, open, listener, tasks }
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.listener.is_some()
+    }
+
+    /// As kill -9: whatever still runs of it can neither talk nor touch the disk.
+    pub fn kill(&mut self) {
+        self.store = self.store.crash();
+        self.open.send_replace(false);
+        self.listener = None;
+        self.replica.node.lease_lost();
+        self.tasks.drain(..).for_each(|task| task.abort());
+    }
+
+    pub fn summary(&self) -> String {
+        let standing = self.replica.standing();
+        let dirty = self.replica.dirty_count();
+        format!("{}: {:?} {:?} dirty {dirty}", self.id, standing.state, standing.local)
+    }
+
+    /// Dead, or serving with nothing pending.
+    pub fn is_settled(&self) -> bool {
+        let standing = self.replica.standing();
+        let serving = standing.state == Some(PublicState::Serving)
+            && standing.local == LocalState::UpToDate
+            && standing.lease;
+        !self.is_alive() || (serving && self.replica.dirty_count() == 0)
+    }
+}
+
+async fn heartbeats(
+    replica: Arc<Replica<MemoryStore>>,
+    manager: Arc<Mutex<Manager>>,
+    open: watch::Receiver<bool>,
+) {
+    loop {
+        if *open.borrow() {
+            let token = replica.node.heartbeat_begin();
+            let (local, chain_version) = replica.report();
+            let node = &replica.node;
+            let known = manager.lock().heartbeat(node.id.0, node.incarnation, local, chain_version);
+            if known {
+                node.heartbeat_end(token, LEASE);
+            } else {
+                node.lease_lost();
+            }
+        }
+        clock::sleep(HEARTBEAT).await;
+    }
+}
