@@ -49,11 +49,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn keeps_order_and_bound() {
         let start = now();
-        let one = |number: u64| async move {
-            sleep(Duration::from_millis(1000 - number)).await;
+        let one = |number: u32| async move {
+            sleep(Duration::from_millis(1000 - u64::from(number))).await;
             number
         };
-        let outputs = join_bounded((0..10).map(one), 5).await;
+        let outputs = join_bounded((0..10_u32).map(one), 5).await;
         assert_eq!(outputs, (0..10).collect::<Vec<_>>());
         assert_eq!((now() - start).as_secs(), 1, "two rounds of a little less than a second");
     }
