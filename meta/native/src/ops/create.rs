@@ -16,11 +16,11 @@ use crate::service::{Caller, MetaService};
 use crate::transact::{self, Mutation, Recorded};
 use crate::truncate;
 use crate::view::{View, plain_attributes};
+use firepond_core::Result;
 use firepond_core::ids::InodeId;
 use firepond_core::kv::{KvStore, KvTransaction};
 use firepond_core::layout::FileLayout;
 use firepond_core::wire::meta::MetaReply;
-use firepond_core::{ErrorKind, Result};
 
 /// How the file is to be. `shape` is chunk size in bytes and stripe count, 0 for the default.
 #[derive(Clone, Copy)]
@@ -62,28 +62,19 @@ async fn create_or_open<S: KvStore>(
     create: &Create<'_>,
 ) -> Result<MetaReply> {
     let wish = create.wish;
-    loop {
-        // A file to be written is open durably once this commits; its half-done truncation, if any,
-        // is finished as by `open`.
-        let reply = transact::run(meta, caller, create).await;
-        let opened = match reply {
-            Ok(MetaReply::Opened { attributes, created }) => (attributes, created),
-            other => return other,
-        };
-        let (attributes, created) = opened;
-        meta.sessions().open(caller.client, attributes.inode, wish.handle);
-        if created {
-            return Ok(MetaReply::Opened { attributes, created });
-        }
-        if wish.write {
-            truncate::finish(meta, attributes.inode, caller.deadline).await?;
-            return Ok(MetaReply::Opened { attributes, created });
-        }
-        match open::validate(meta, caller, attributes.inode, wish.handle).await {
-            Err(error) if error.kind() == ErrorKind::StaleHandle => {}
-            outcome => return outcome.map(|()| MetaReply::Opened { attributes, created }),
-        }
+    let (attributes, created) = match transact::run(meta, caller, create).await {
+        Ok(MetaReply::Opened { attributes, created }) => (attributes, created),
+        other => return other,
+    };
+    meta.sessions().open(caller.client, attributes.inode, wish.handle);
+    if wish.write && !created {
+        // Open durably as of the commit; now what `open` does before it.
+        truncate::finish(meta, attributes.inode, caller.deadline).await?;
+    } else if !created {
+        // It may have been removed and collected since; then there is nothing to read.
+        open::validate(meta, caller, attributes.inode, wish.handle).await?;
     }
+    Ok(MetaReply::Opened { attributes, created })
 }
 
 struct Create<'a> {
