@@ -1,6 +1,6 @@
 """Makes the Rust enum, the Python exceptions and the docs page from `fs/errors.toml`.
 
-Owns: fs/native/core/src/error_kind.rs, fs/errors.py, docs/errors.md (all generated, all checked in).
+Owns: fs/native/core/src/error_kind.rs, fs/errors.py, docs/errors.md (generated and checked in).
 Never: edits by hand; `--check` fails when a file differs from what the table makes.
 """
 
@@ -86,7 +86,9 @@ def render_rust(table: dict[str, dict[str, Any]]) -> str:
     return formatted.stdout
 
 
-PYTHON_HEAD = '''"""Every error that firepond raises. {notice}
+PYTHON_HEAD = '''"""Every error that firepond raises.
+
+{notice}
 
 `FirepondError` is the root; each kind is a class, so that callers catch what they can handle.
 An error that has an errno is also the matching OSError subclass as far as `except OSError` goes.
@@ -155,8 +157,9 @@ def render_python(table: dict[str, dict[str, Any]]) -> str:
         parts.append(
             f'\nclass {camel(name)}({bases}):\n    """{entry["summary"]}."""\n\n'
             f'    kind = "{name}"\n    code = {entry["code"]}\n    retry = "{entry["retry"]}"\n'
-            f'    summary = "{entry["summary"]}"\n    next_step = (\n        "{entry["next_step"]}"\n'
-            f'    )\n    default_errno = _errno.{entry["errno"]}\n\n'
+            f'    summary = "{entry["summary"]}"\n'
+            f'    next_step = (\n        "{entry["next_step"]}"\n    )\n'
+            f"    default_errno = _errno.{entry['errno']}\n\n"
         )
     parts.append("\nBY_CODE: dict[int, type[FirepondError]] = {\n")
     parts += [f"    {entry['code']}: {camel(name)},\n" for name, entry in table.items()]
@@ -181,9 +184,9 @@ def render_docs(table: dict[str, dict[str, Any]]) -> str:
         "",
         f"{NOTICE}",
         "",
-        "Every error has a kind, a stable code, who may retry it, context pairs and a next step; the",
-        "errno is what programs on the mount see. Python raises the class of the same name in camel",
-        "case from `firepond.errors`.",
+        "Every error has a kind, a stable code, who may retry it, context pairs and a next step;",
+        "the errno is what programs on the mount see. Python raises the class of the same name in",
+        "camel case from `firepond.errors`.",
         "",
         "| code | kind | retry | errno | meaning | next step |",
         "|---|---|---|---|---|---|",

@@ -7,23 +7,27 @@ cd "$(dirname "$0")/../.."
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 if ! command -v cargo >/dev/null; then
-    say "Rust is missing: install it with 'curl https://sh.rustup.rs -sSf | sh' (or your package manager), then run make again."
+    say "Rust is missing: install it with 'curl https://sh.rustup.rs -sSf | sh'" \
+        "(or your package manager), then run make again."
     exit 1
 fi
 rust_version=$(rustc --version | sed -E 's/rustc ([0-9]+)\.([0-9]+).*/\1 \2/')
 read -r rust_major rust_minor <<<"$rust_version"
 if ((rust_major == 1 && rust_minor < 95)); then
-    say "Rust 1.95 or newer is needed and this is $(rustc --version): run 'rustup update', then make again."
+    say "Rust 1.95 or newer is needed and this is $(rustc --version):" \
+        "run 'rustup update', then make again."
     exit 1
 fi
 
 # Command → Debian package: what the build and the tests use.
-declare -A packages=([cc]=gcc [fusermount3]=fuse3 [fio]=fio [rsync]=rsync [sqlite3]=sqlite3 [git]=git [setpriv]=util-linux)
+declare -A packages=([cc]=gcc [fusermount3]=fuse3 [fio]=fio [rsync]=rsync)
+packages+=([sqlite3]=sqlite3 [git]=git [setpriv]=util-linux)
 missing=()
 for command in "${!packages[@]}"; do
     command -v "$command" >/dev/null || missing+=("${packages[$command]}")
 done
-python=$(command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+python=$(command -v python3.13 || command -v python3.12 || command -v python3.11 ||
+    command -v python3)
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     say "Python 3.11 or newer is needed and this is $("$python" --version)."
     exit 1
@@ -44,8 +48,8 @@ fi
 [[ -x .venv/bin/python ]] || "$python" -m venv .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 pip install -c fs/tools/constraints.txt pip setuptools setuptools-rust
-# The dependencies come from pyproject.toml, at the versions of the constraints file; the native module
-# is built by make, so the package itself is put on the path instead of being built by pip.
+# The dependencies come from pyproject.toml, at the versions of the constraints file; the native
+# module is built by make, so the package is put on the path instead of being built by pip.
 .venv/bin/python fs/tools/requirements.py >.venv/requirements.txt
 pip install -c fs/tools/constraints.txt -r .venv/requirements.txt
 .venv/bin/python fs/tools/develop.py

@@ -151,8 +151,8 @@ async fn dirty_reads_ask_the_tail() {
     assert_eq!((read.version, read.payload.filled()), (ChunkVersion(2), &b"new"[..]));
 }
 
-/// Goal: what was pending when a node died is rolled forward, under its own number and write id, and
-/// another client's write comes after it. Oracle: versions, bytes, agreement.
+/// Goal: what was pending when a node died is rolled forward, under its own number and write id,
+/// and another client's write comes after it. Oracle: versions, bytes, agreement.
 #[tokio::test(start_paused = true)]
 async fn pendings_roll_forward_after_restart() {
     random::seed_thread(4);
@@ -163,7 +163,8 @@ async fn pendings_roll_forward_after_restart() {
     for index in 0..3 {
         cluster.kill(index);
     }
-    // Only the old head was serving at the end by the manager's account; it brings its pending along.
+    // Only the old head was serving at the end by the manager's account; it brings its pending
+    // along.
     for index in [2, 0, 1] {
         cluster.restart(index).await;
     }
@@ -176,7 +177,8 @@ async fn pendings_roll_forward_after_restart() {
 }
 
 /// Goal: nobody without a lease or out of the chain serves or acknowledges. Method: the head loses
-/// contact to the manager but not to the others. Oracle: error kinds, before and after its eviction.
+/// contact to the manager but not to the others. Oracle: error kinds, before and after its
+/// eviction.
 #[tokio::test(start_paused = true)]
 async fn isolated_head_serves_nothing() {
     random::seed_thread(5);
@@ -294,8 +296,8 @@ async fn full_namespace_evicts_the_oldest() {
     cluster.assert_replicas_agree();
 }
 
-/// Goal: a replica that was away, or lost its disk, is brought in line while writes go on; chunks that
-/// were removed meanwhile are gone there too. Oracle: agreement, and every acknowledged byte.
+/// Goal: a replica that was away, or lost its disk, is brought in line while writes go on; chunks
+/// that were removed meanwhile are gone there too. Oracle: agreement, and every acknowledged byte.
 #[tokio::test(start_paused = true)]
 async fn resync_while_writes_go_on() {
     for wiped in [false, true] {

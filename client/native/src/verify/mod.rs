@@ -1,7 +1,8 @@
 //! Compares the replicas of every chain: the operator's proof that they agree.
 //!
-//! Why from outside: it asks each serving replica for what it has committed, as any client may, so it
-//! trusts no server's own opinion. Writes may go on: what differs is looked at again before it counts.
+//! Why from outside: it asks each serving replica for what it has committed, as any client may, so
+//! it trusts no server's own opinion. Writes may go on: what differs is looked at again before it
+//! counts.
 //! Invariants: changes nothing; memory is one page of each replica.
 
 use firepond_core::ids::{ChainId, ChunkId, NodeId, TargetId};

@@ -1,8 +1,8 @@
 //! `firepond._native`: the only crate that knows Python.
 //!
 //! Why private: `firepond` is the public face; this module may change with every release.
-//! Invariants: every call that may block detaches from the interpreter; no panic crosses the border;
-//! buffers are taken and given through the buffer protocol.
+//! Invariants: every call that may block detaches from the interpreter; no panic crosses the
+//! border; buffers are taken and given through the buffer protocol.
 
 mod client;
 mod connection;

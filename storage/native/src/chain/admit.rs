@@ -1,4 +1,5 @@
-//! What happens to an update once it has the chunk's lock: begin, adopt, roll forward, answer, refuse.
+//! What happens to an update once it has the chunk's lock: begin, adopt, roll forward, answer,
+//! refuse.
 //!
 //! Why apart from `update`: this is one decision over what the replica has, without any waiting.
 //! Invariants: the version that an update makes is decided here and nowhere else; a version number
@@ -284,7 +285,8 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::ChunkExists);
     }
 
-    /// Goal: removing nothing is done at once, and after a removal versions go on. Oracle: the rows.
+    /// Goal: removing nothing is done at once, and after a removal versions go on. Oracle: the
+    /// rows.
     #[test]
     fn removal_rows() {
         let remove = facts(Origin::Client, 9, UpdateKind::Remove);

@@ -1,7 +1,8 @@
 //! What replication needs of a chunk store, as a trait.
 //!
-//! Why: the machines and their runtime run in tests over a small store in memory, and in the product
-//! over `ChunkStore`; the trait is generic and not boxed, so a read costs no allocation for it.
+//! Why: the machines and their runtime run in tests over a small store in memory, and in the
+//! product over `ChunkStore`; the trait is generic and not boxed, so a read costs no allocation for
+//! it.
 
 use crate::store::{
     ChunkState, ChunkStore, ChunkWrite, ReadImage, ReadVersion, TargetUsage, VersionState,

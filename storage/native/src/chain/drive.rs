@@ -1,8 +1,8 @@
 //! The runtime of `update`: performs its actions and brings back what became of them.
 //!
 //! Invariants: storing and forwarding run at the same time on this one task; every event is judged
-//! under the standing of its moment; a store operation that began is awaited before the chunk's lock
-//! is given up.
+//! under the standing of its moment; a store operation that began is awaited before the chunk's
+//! lock is given up.
 
 use super::backend::Backend;
 use super::forward::forward;

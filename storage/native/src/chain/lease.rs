@@ -1,7 +1,7 @@
 //! The node's lease: how long it may serve without hearing from the manager.
 //!
-//! Why counted from the moment the heartbeat was *sent*: the manager counts from when it received it,
-//! which is later, so the lease always ends here before it ends there.
+//! Why counted from the moment the heartbeat was *sent*: the manager counts from when it received
+//! it, which is later, so the lease always ends here before it ends there.
 //! Invariants: a lease never ends earlier than an answered heartbeat promised, except when the
 //! manager says that it does not know us; heartbeats sent before that never bring it back.
 

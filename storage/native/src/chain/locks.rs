@@ -1,7 +1,7 @@
 //! One lock per chunk, first come first served.
 //!
-//! Why our own: locks exist only while somebody has or wants them, their number and their queues are
-//! bounded, and a waiter that goes away is passed over.
+//! Why our own: locks exist only while somebody has or wants them, their number and their queues
+//! are bounded, and a waiter that goes away is passed over.
 //! Invariants: one holder per chunk; waiters get the lock in the order in which they asked.
 //! Locks: one mutex per shard, never held across an await.
 

@@ -2,8 +2,8 @@
 //!
 //! How to read it: `role` (what a target may do), `admit` (what happens to an update under the
 //! lock), `update` (its life as a machine), `drive` (that machine's runtime), `read` and `serve`
-//! (which version is shown), `rollforward` (what is pending when a chain changes). The machines do no
-//! I/O, so that a simulator drives the code that ships. Rules: docs/architecture.md.
+//! (which version is shown), `rollforward` (what is pending when a chain changes). The machines do
+//! no I/O, so that a simulator drives the code that ships. Rules: docs/architecture.md.
 //! Source: van Renesse and Schneider, "Chain Replication", OSDI 2004; Terrace and Freedman, "Object
 //! Storage on CRAQ", USENIX ATC 2009.
 //! Invariants: acknowledged means durable on every serving replica; a read never goes back in time;

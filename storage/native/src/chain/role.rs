@@ -1,7 +1,7 @@
 //! What a target may do now, from routing, lease and local state.
 //!
-//! Why a value and not a set of questions: a decision takes one `Standing` and everything in it is of
-//! the same moment; whoever waited makes a new one.
+//! Why a value and not a set of questions: a decision takes one `Standing` and everything in it is
+//! of the same moment; whoever waited makes a new one.
 //! Invariants: only a target that routing shows serving, that is complete here and whose node holds
 //! its lease answers reads or acknowledges; a syncing target acknowledges only its predecessor.
 

@@ -3,9 +3,10 @@
 //! Why: a pending version may have been committed by a tail that is gone, and acknowledged; and a
 //! number must not be given to another write. So a new tail commits its pendings, and everyone else
 //! sends theirs to the new successor.
-//! Invariants: only a serving target rolls forward (a syncing one is overwritten by its predecessor);
-//! a chunk whose roll-forward failed is tried again. Nobody waits for this sweep: a read or an update
-//! of a chunk that is still pending from before settles that chunk first, so it is for the rest.
+//! Invariants: only a serving target rolls forward (a syncing one is overwritten by its
+//! predecessor); a chunk whose roll-forward failed is tried again. Nobody waits for this sweep: a
+//! read or an update of a chunk that is still pending from before settles that chunk first, so it
+//! is for the rest.
 
 use super::backend::Backend;
 use super::replica::Replica;
@@ -39,7 +40,8 @@ impl Sweeps {
     }
 }
 
-/// Settles every chunk that is pending from an earlier chain version; says whether something is left.
+/// Settles every chunk that is pending from an earlier chain version; says whether something is
+/// left.
 pub async fn sweep<B: Backend>(replica: &Arc<Replica<B>>) -> bool {
     let chunks = match replica.backend.pending(replica.target) {
         Ok(chunks) => chunks,

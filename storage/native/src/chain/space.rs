@@ -1,10 +1,10 @@
 //! Whether a disk has room for an update, asked before anything is stored or forwarded.
 //!
 //! Why before: a replica that finds out while it stores has already sent the update on, and those
-//! below may have committed what it cannot keep. Asked before, a refusal means that nobody at or below
-//! this replica has the update, so those above may give it up together.
-//! Invariants: bytes that were promised and are not stored yet count as used; on a disk that is nearly
-//! full an update is stored before it is forwarded, so even a wrong guess refuses cleanly.
+//! below may have committed what it cannot keep. Asked before, a refusal means that nobody at or
+//! below this replica has the update, so those above may give it up together.
+//! Invariants: bytes that were promised and are not stored yet count as used; on a disk that is
+//! nearly full an update is stored before it is forwarded, so even a wrong guess refuses cleanly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! The local state of a target: what its node may say of it, from what routing shows.
 //!
-//! Why a machine: the table decides whether a replica that missed updates may serve, so it stands in
-//! one place and is tested row by row.
+//! Why a machine: the table decides whether a replica that missed updates may serve, so it stands
+//! in one place and is tested row by row.
 //!
 //! | local now  | what happens                                         | local then |
 //! |------------|------------------------------------------------------|------------|
@@ -9,8 +9,10 @@
 //! | online     | the predecessor said that resync is done             | up-to-date |
 //! | online     | anything else                                        | online     |
 //! | up-to-date | serving; or syncing in the chain version of the done | up-to-date |
-//! | up-to-date | offline, last-serving, waiting, no member, or syncing otherwise | offline, online once its work ended |
-//! | any        | its update was lost here (failed)                    | offline, online once routing took it out and its work ended |
+//! | up-to-date | offline, last-serving, waiting, no member, or syncing otherwise | offline, online
+//! once its work ended |
+//! | any        | its update was lost here (failed)                    | offline, online once
+//! routing took it out and its work ended |
 //! | any        | the disk failed                                      | offline for ever |
 //!
 //! Invariants: a target is up-to-date only if no committed update can be missing; leaving goes

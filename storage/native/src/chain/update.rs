@@ -11,8 +11,8 @@
 //!
 //! Invariants: nothing is acknowledged that is not durable here and acknowledged from below, nor
 //! without lease, nor by a target that was taken out. A pending version is dropped only if it is
-//! certain that nobody below has it; else it stays and is rolled forward later. A replica that lost an
-//! update which others below may have takes itself out of the chain.
+//! certain that nobody below has it; else it stays and is rolled forward later. A replica that lost
+//! an update which others below may have takes itself out of the chain.
 
 use super::admit::reply;
 use super::role::Standing;

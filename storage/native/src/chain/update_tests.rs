@@ -158,7 +158,8 @@ fn disagreement_is_healed_by_the_whole_chunk() {
     }
 }
 
-/// Goal: a syncing successor gets whole chunks only: images of partial updates, whole updates as is.
+/// Goal: a syncing successor gets whole chunks only: images of partial updates, whole updates as
+/// is.
 #[test]
 fn syncing_successor_gets_whole_chunks() {
     let chain = [(1, Serving), (2, Syncing)];
@@ -171,7 +172,8 @@ fn syncing_successor_gets_whole_chunks() {
     assert_eq!(step(&mut whole, &head, Event::Started), ["apply", "forward 2@7 Whole"]);
 }
 
-/// Goal: a successor that appears while the tail commits gets the update before the acknowledgement.
+/// Goal: a successor that appears while the tail commits gets the update before the
+/// acknowledgement.
 #[test]
 fn late_successor_is_served_before_the_acknowledgement() {
     let alone = standing(7, &[(1, Serving)], 1);

@@ -1,8 +1,8 @@
 //! `BatchRead`: the hot path. One request, many reads, one reply; each read has its own status.
 //!
 //! Invariants: the payload parts are in the order of the I/Os and are sent without a copy; bytes of
-//! reads in flight are bounded over all requests, and are taken all at once, so that two batches never
-//! wait for each other.
+//! reads in flight are bounded over all requests, and are taken all at once, so that two batches
+//! never wait for each other.
 
 use super::handler::StorageService;
 use super::join::join_bounded;

@@ -1,7 +1,7 @@
 //! The storage engine of one process: disks, targets, listener, background work.
 //!
-//! Why one object: the role (Python) starts it, tells it its targets, feeds it leases and asks for its
-//! status; everything else runs in here on threads of its own.
+//! Why one object: the role (Python) starts it, tells it its targets, feeds it leases and asks for
+//! its status; everything else runs in here on threads of its own.
 //! Invariants: a disk that does not open or fails is reported and harms no other; a store is closed
 //! only after the listener and the background work are gone.
 
@@ -74,8 +74,8 @@ impl StorageEngine {
     /// Opens the disks, listens and serves. Blocks; not to be called from an async task.
     ///
     /// # Errors
-    /// `StoreLocked`, `InvalidArgument`, `IoFailed` when nothing can listen. A disk that does not open
-    /// for another reason is reported as failed.
+    /// `StoreLocked`, `InvalidArgument`, `IoFailed` when nothing can listen. A disk that does not
+    /// open for another reason is reported as failed.
     pub fn start(options: EngineOptions, routing: RoutingHandle) -> Result<StorageEngine> {
         let runtime = task::runtime("firepond-storage", options.worker_count.max(1))
             .map_err(|error| Error::io(&error, "start threads"))?;
@@ -202,7 +202,8 @@ impl StorageEngine {
         }
     }
 
-    /// Stops serving, lets the store finish, closes it. Blocks; not to be called from an async task.
+    /// Stops serving, lets the store finish, closes it. Blocks; not to be called from an async
+    /// task.
     pub fn stop(self) {
         self.service.node.lease_lost();
         drop(self.listener);

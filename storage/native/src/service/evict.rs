@@ -138,7 +138,8 @@ async fn remove<B: Backend>(replica: &Arc<Replica<B>>, chunk: ChunkId) -> bool {
 mod tests {
     use super::*;
 
-    /// Goal: nothing goes below the share, enough goes above it, a full disk takes more. Oracle: rows.
+    /// Goal: nothing goes below the share, enough goes above it, a full disk takes more. Oracle:
+    /// rows.
     #[test]
     fn excess_rows() {
         assert_eq!(excess_bytes(970, 1000, false), 0);

@@ -1,7 +1,7 @@
 //! What a storage process does by itself: follow routing, roll forward, resync, evict.
 //!
-//! Why one loop: each of these is a reaction to "routing changed" or "a moment passed"; the loop only
-//! decides and starts tasks, at most one of each kind per target.
+//! Why one loop: each of these is a reaction to "routing changed" or "a moment passed"; the loop
+//! only decides and starts tasks, at most one of each kind per target.
 //! Invariants: nothing here waits for a peer; dropping the loop ends what it started.
 
 use super::evict::{Unknown, evict};

@@ -1,8 +1,8 @@
 //! A chunk store in memory with the failures of a real one, for deterministic tests of chains.
 //!
-//! Fault model: a crash forgets commits that nothing durable followed (the version is pending again),
-//! and nothing else; whoever still holds the store of an earlier life can neither read nor change it.
-//! A disk may be full, and a chunk may rot: its reads fail until it is replaced.
+//! Fault model: a crash forgets commits that nothing durable followed (the version is pending
+//! again), and nothing else; whoever still holds the store of an earlier life can neither read nor
+//! change it. A disk may be full, and a chunk may rot: its reads fail until it is replaced.
 
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
