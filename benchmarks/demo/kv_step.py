@@ -1,7 +1,7 @@
 """Stores and fetches the KV blocks of prompt prefixes, as a serving engine does.
 
 A prompt is cut into blocks of 16 tokens; a block's key is the digest of its tokens and of the key
-before it, so equal prefixes have equal keys. The second prompt shares its first half with the first.
+before it, so equal prefixes have equal keys. The second prompt shares half of the first.
 """
 
 from __future__ import annotations
