@@ -176,7 +176,8 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
             let mut free = self.pool.free[memory.class].lock();
-            // Keep at most an eighth of the bound per class for reuse; the rest goes back to the system.
+            // Keep at most an eighth of the bound per class for reuse; the rest goes back to the
+            // system.
             if free.len() * CLASS_BYTES[memory.class] < self.pool.limit_bytes / 8 {
                 free.push(memory);
             }

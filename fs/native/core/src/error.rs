@@ -112,7 +112,8 @@ impl Error {
         }
     }
 
-    /// The error behind the form that travels; an unknown code becomes `Internal` and keeps its number.
+    /// The error behind the form that travels; an unknown code becomes `Internal` and keeps its
+    /// number.
     pub fn from_wire(wire: WireError) -> Error {
         let kind = ErrorKind::from_code(wire.code);
         let mut error = Error::new(kind.unwrap_or(ErrorKind::Internal), wire.message);

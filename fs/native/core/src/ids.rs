@@ -1,7 +1,7 @@
 //! Ids as newtypes, so that a chain is never taken for a target.
 //!
-//! Invariants: an id is never used again after its object is gone; `ChunkId` is 16 bytes big-endian,
-//! kind first, so that all chunks of a file are one key range in chunk order.
+//! Invariants: an id is never used again after its object is gone; `ChunkId` is 16 bytes
+//! big-endian, kind first, so that all chunks of a file are one key range in chunk order.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

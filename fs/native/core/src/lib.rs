@@ -1,7 +1,8 @@
 //! What every native part of firepond shares: ids, errors, wire types, routing, buffers, the
 //! transports, the transactional stores and the `sys` seam.
 //!
-//! Invariants: nothing here knows a service; arrows point down only (client → meta, storage → core).
+//! Invariants: nothing here knows a service; arrows point down only (client → meta, storage →
+//! core).
 
 pub mod buffer;
 pub mod checksum;

@@ -1,8 +1,8 @@
 //! The cluster as the manager last published it, and a handle that everyone shares.
 //!
-//! Why: clients and servers decide by arithmetic over one immutable snapshot; a newer one replaces it
-//! at once and wakes whoever waits for it. The manager (Python) encodes it as a MessagePack map; the
-//! Python side that follows the manager hands it to `RoutingHandle::publish`.
+//! Why: clients and servers decide by arithmetic over one immutable snapshot; a newer one replaces
+//! it at once and wakes whoever waits for it. The manager (Python) encodes it as a MessagePack map;
+//! the Python side that follows the manager hands it to `RoutingHandle::publish`.
 //! Invariants: a handle's version never goes back; a snapshot never changes.
 
 use crate::ids::{

@@ -1,8 +1,8 @@
 //! The seam to the outside world: clock, randomness, disk, network, spawn.
 //!
-//! Why: product code uses nothing else (clippy's disallowed list says so), so that a simulated world
-//! can run the code that ships. Time and tasks go through tokio, whose clock stands still and jumps
-//! under `start_paused`; disks and networks are traits; randomness can be seeded per thread.
+//! Why: product code uses nothing else (clippy's disallowed list says so), so that a simulated
+//! world can run the code that ships. Time and tasks go through tokio, whose clock stands still and
+//! jumps under `start_paused`; disks and networks are traits; randomness can be seeded per thread.
 
 pub mod clock;
 pub mod disk;

@@ -1,7 +1,7 @@
 //! Messages of the metadata service: one request enum, one reply enum, errors as everywhere.
 //!
-//! Invariants: a request that changes something carries a request id, so that its retry after a lost
-//! reply reports what the first try did; times are nanoseconds since 1970.
+//! Invariants: a request that changes something carries a request id, so that its retry after a
+//! lost reply reports what the first try did; times are nanoseconds since 1970.
 
 use crate::ids::{ClientId, InodeId};
 use crate::layout::FileLayout;

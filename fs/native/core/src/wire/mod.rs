@@ -1,8 +1,8 @@
 //! What travels: message kinds and the structs behind them.
 //!
-//! Why MessagePack maps: both languages read them, unknown fields are ignored, absent ones default, so
-//! neighbouring releases talk to each other. The batch read, the hottest message, is a table of fixed
-//! little-endian structs instead. Docs: docs/wire.md; golden bytes: tests/golden.
+//! Why MessagePack maps: both languages read them, unknown fields are ignored, absent ones default,
+//! so neighbouring releases talk to each other. The batch read, the hottest message, is a table of
+//! fixed little-endian structs instead. Docs: docs/wire.md; golden bytes: tests/golden.
 //! Invariants: a kind's number is never used again; a decoder checks lengths before it allocates.
 
 pub mod meta;

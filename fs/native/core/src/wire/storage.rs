@@ -1,7 +1,7 @@
 //! Messages of the storage service.
 //!
-//! Invariants: a batch's results are in the order of its I/Os, each with its own status; an update's
-//! payload has the checksum that the update names; version and write id travel together.
+//! Invariants: a batch's results are in the order of its I/Os, each with its own status; an
+//! update's payload has the checksum that the update names; version and write id travel together.
 
 use crate::error::WireError;
 use crate::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, NodeId, TargetId, WriteId};
@@ -40,7 +40,8 @@ pub struct ReadIo {
 }
 const _: () = assert!(size_of::<ReadIo>() == 48);
 
-/// Serve what is there although the read may be older than another reader saw. For resync and tools.
+/// Serve what is there although the read may be older than another reader saw. For resync and
+/// tools.
 pub const READ_FLAG_RELAXED: u32 = 1;
 
 /// The result of one read, 72 bytes. Its payload part is exactly `len` bytes.
@@ -76,7 +77,8 @@ pub fn encode_table<T: IntoBytes + Immutable>(rows: &[T]) -> Bytes {
 /// Decodes a table of fixed structs of at most `BATCH_MAX_COUNT` rows.
 ///
 /// # Errors
-/// `FrameInvalid` when the length is not a multiple of a row; `InvalidArgument` when it is too long.
+/// `FrameInvalid` when the length is not a multiple of a row; `InvalidArgument` when it is too
+/// long.
 pub fn decode_table<T: FromBytes + Immutable + KnownLayout + Unaligned>(
     bytes: &[u8],
 ) -> Result<&[T]> {
@@ -142,7 +144,8 @@ pub struct ForwardRequest {
     pub update: UpdateRequest,
     /// The version that the head gave it.
     pub version: ChunkVersion,
-    /// The whole chunk replaces whatever the receiver has: resync, or a write to a syncing successor.
+    /// The whole chunk replaces whatever the receiver has: resync, or a write to a syncing
+    /// successor.
     pub full_chunk: bool,
     /// Whether the chunk already is committed at the sender (resync) or pending.
     pub committed: bool,
