@@ -132,8 +132,10 @@ impl OpenFile {
     }
 
     async fn read_part(&self, offset: u64, mut destination: Destination) -> Result<usize> {
+        // Blocks that end early were read at an end that may have moved since: ask again.
         if let Some(blocks) = self.read_on(offset, destination.len())
             && let Some(count) = copy_blocks(blocks, offset, &mut destination).await
+            && count == destination.len()
         {
             return Ok(count);
         }

@@ -21,7 +21,8 @@ pub struct FileSystemOptions {
     pub read_buffer_max_bytes: usize,
     /// The widest read-ahead of one open file in bytes; 0 turns it off.
     pub read_ahead_max_bytes: usize,
-    /// How long a file's size is believed at its end, in milliseconds.
+    /// How long a file's size is believed by a read that reaches its end, in milliseconds. 0: such
+    /// a read asks, so that what another client has synced is seen at once.
     pub attributes_valid_ms: u64,
 }
 
@@ -36,7 +37,7 @@ impl Default for FileSystemOptions {
             write_back_delay_ms: 1_000,
             read_buffer_max_bytes: 128 << 20,
             read_ahead_max_bytes: 16 << 20,
-            attributes_valid_ms: 1_000,
+            attributes_valid_ms: 0,
         }
     }
 }
