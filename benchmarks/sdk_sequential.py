@@ -1,4 +1,9 @@
-"""One client of the SDK writes and reads a large file from end to end."""
+"""One client of the SDK writes and reads a large file from end to end.
+
+Why two reads: writes go past the servers' page cache, so the first read of a file comes from the
+disk, which may be slower than the network; the second one comes from the servers' memory. Every
+read is by a client of its own, which never saw the file.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ REPLICA_COUNT = 3
 
 
 def run(address: str, context: Context) -> list[Row]:
-    """Durable write of a new file, and read by a client that never saw it."""
+    """Durable write of new files, and reads of them."""
     size = context.size(1 << 30, 128 << 20)
     rounds = context.size(3, 1)
     piece = random.randbytes(PIECE_BYTES)
@@ -34,25 +39,25 @@ def run(address: str, context: Context) -> list[Row]:
             raise SystemExit("a read came back wrong")
 
     write_rate = median_rate(size / 1e6, rounds, write)
-    read_rate = median_rate(size / 1e6, rounds, read)
+    cold_rate = median_rate(size / 1e6, rounds, read)
+    warm_rate = median_rate(size / 1e6, rounds, lambda _: read(rounds - 1))
+    return rows(write_rate, cold_rate, warm_rate, context)
+
+
+def rows(write_rate: float, cold_rate: float, warm_rate: float, context: Context) -> list[Row]:
+    """The rates beside the machine's limits, all in MB/s."""
     disk = context.limits["disk_write_bytes_per_s"] / 1e6
+    disk_read = context.limits["disk_read_bytes_per_s"] / 1e6
     tcp = context.limits["tcp_bytes_per_s"] / 1e6
-    third = disk / REPLICA_COUNT
+    third = Beside("a third of the disk", disk / REPLICA_COUNT)
+    raw_write = Beside("disk, O_DIRECT + fdatasync", disk)
+    raw_read = Beside("disk, O_DIRECT", disk_read)
+    loopback = Beside("loopback TCP", tcp)
+    write_bar = Bar("half of disk / 3", 0.5 * third.value)
+    cold_bar = Bar("half of the slower", 0.5 * min(disk_read, tcp))
+    warm_bar = Bar("half of loopback TCP", 0.5 * tcp)
     return [
-        Row(
-            FAMILY,
-            "write, durable",
-            write_rate,
-            "MB/s",
-            (Beside("a third of the disk", third), Beside("disk, O_DIRECT + fdatasync", disk)),
-            Bar("half of disk / 3", 0.5 * third),
-        ),
-        Row(
-            FAMILY,
-            "read",
-            read_rate,
-            "MB/s",
-            (Beside("loopback TCP", tcp),),
-            Bar("half of loopback TCP", 0.5 * tcp),
-        ),
+        Row(FAMILY, "write, durable", write_rate, "MB/s", (third, raw_write), write_bar),
+        Row(FAMILY, "read, from disk", cold_rate, "MB/s", (raw_read, loopback), cold_bar),
+        Row(FAMILY, "read, from servers' memory", warm_rate, "MB/s", (loopback,), warm_bar),
     ]
