@@ -8,9 +8,10 @@ read is by a client of its own, which never saw the file.
 from __future__ import annotations
 
 import random
+import statistics
 
 import firepond
-from benchmarks.report import Bar, Beside, Context, Row, median_rate
+from benchmarks.report import Bar, Beside, Context, Row, seconds
 
 FAMILY = "SDK, sequential"
 PIECE_BYTES = 16 << 20
@@ -23,24 +24,36 @@ def run(address: str, context: Context) -> list[Row]:
     rounds = context.size(3, 1)
     piece = random.randbytes(PIECE_BYTES)
 
-    def write(number: int) -> None:
+    def write(number: int) -> float:
         with firepond.connect(address) as cluster, cluster.open_raw(f"/big-{number}", "wb") as file:
-            for _ in range(size // PIECE_BYTES):
-                file.write(piece)
-            file.sync()
 
-    def read(number: int) -> None:
+            def work() -> None:
+                for _ in range(size // PIECE_BYTES):
+                    file.write(piece)
+                file.sync()
+
+            return seconds(work)
+
+    def read(number: int) -> float:
         buffer = bytearray(PIECE_BYTES)
         with firepond.connect(address) as cluster, cluster.open_raw(f"/big-{number}") as file:
-            for offset in range(0, size, PIECE_BYTES):
-                if file.pread_into(buffer, offset) != PIECE_BYTES:
-                    raise SystemExit("a read came back short")
+
+            def work() -> None:
+                for offset in range(0, size, PIECE_BYTES):
+                    if file.pread_into(buffer, offset) != PIECE_BYTES:
+                        raise SystemExit("a read came back short")
+
+            taken = seconds(work)
         if buffer != piece:
             raise SystemExit("a read came back wrong")
+        return taken
 
-    write_rate = median_rate(size / 1e6, rounds, write)
-    cold_rate = median_rate(size / 1e6, rounds, read)
-    warm_rate = median_rate(size / 1e6, rounds, lambda _: read(rounds - 1))
+    def rate(taken: list[float]) -> float:
+        return size / 1e6 / statistics.median(taken)
+
+    write_rate = rate([write(number) for number in range(rounds)])
+    cold_rate = rate([read(number) for number in range(rounds)])
+    warm_rate = rate([read(rounds - 1) for _ in range(rounds)])
     return rows(write_rate, cold_rate, warm_rate, context)
 
 
