@@ -23,6 +23,9 @@ pub(super) struct Opened {
     pub(super) file: Arc<OpenFile>,
 }
 
+/// A read up to this long may ask for more than the file is known to have.
+const LENGTH_MODERATE_BYTES: u64 = 64 << 20;
+
 impl IntoObject for Opened {
     fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let file = PyFile { shared: self.shared, file: ManuallyDrop::new(self.file) };
@@ -51,9 +54,10 @@ impl PyFile {
         done: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         self.shared.files()?;
-        // No longer than the file is known to be (or a page, where its end may have moved): the
-        // object is then filled to the last byte and never copied.
-        let rest = self.file.attributes().size_bytes.saturating_sub(offset).max(4096);
+        // No longer than the file is known to be: the object is then filled to the last byte and
+        // never copied. Its end may have moved since, so moderate lengths are taken as they come.
+        let rest = self.file.attributes().size_bytes.saturating_sub(offset);
+        let rest = rest.max(LENGTH_MODERATE_BYTES);
         let length = length.min(usize::try_from(rest).unwrap_or(usize::MAX));
         let bytes = Arc::new(FreshBytes::new(py, length)?);
         let file = Arc::clone(&self.file);
