@@ -1,8 +1,8 @@
 //! A payload: immutable bytes that may still be arriving.
 //!
 //! Why: a replica forwards and persists what it receives while it receives it (cut-through), so the
-//! same memory has one writer (the connection that receives) and several readers (the disk, the next
-//! hop). Source of the idea: CRAQ's pipelined chains (Terrace and Freedman, USENIX ATC 2009).
+//! same memory has one writer (the connection that receives) and several readers (the disk, the
+//! next hop). Source of the idea: CRAQ's pipelined chains (Terrace and Freedman, USENIX ATC 2009).
 //! Invariants: the filled length only grows; bytes below it never change again; exactly one writer;
 //! a payload ends complete or aborted, never in between once its writer is gone.
 
@@ -33,11 +33,14 @@ enum Memory {
     Bytes(Bytes),
     Pooled(UnsafeCell<Buffer>),
     /// A part of another payload that was complete when the part was taken.
-    Part { whole: Payload, start: usize },
+    Part {
+        whole: Payload,
+        start: usize,
+    },
 }
 
-// SAFETY: the cell is written only by the one `PayloadWriter`, only at or above `filled`; readers look
-// only below `filled`, which is published with Release after the bytes were written.
+// SAFETY: the cell is written only by the one `PayloadWriter`, only at or above `filled`; readers
+// look only below `filled`, which is published with Release after the bytes were written.
 unsafe impl Send for Inner {}
 // SAFETY: as above.
 unsafe impl Sync for Inner {}
@@ -86,7 +89,7 @@ impl Payload {
     /// A part of this payload, which must be complete; the memory is shared.
     pub fn part(&self, range: std::ops::Range<usize>) -> Payload {
         assert!(self.is_complete(), "parts are taken of complete payloads");
-        assert!(range.start <= range.end && range.end <= self.0.len, "a part lies within its whole");
+        assert!(range.start <= range.end && range.end <= self.0.len, "a part is within its whole");
         Payload(Arc::new(Inner {
             len: range.len(),
             filled: AtomicUsize::new(range.len()),
@@ -177,7 +180,8 @@ impl PayloadWriter {
         let filled = inner.filled.load(Ordering::Relaxed) & !ABORTED;
         let Memory::Pooled(cell) = &inner.memory else { return &mut [] };
         // SAFETY: only this writer exists, it is borrowed exclusively, and readers never look at or
-        // above `filled`. The pointer is taken without making a reference to the whole buffer's bytes.
+        // above `filled`. The pointer is taken without making a reference to the whole buffer's
+        // bytes.
         unsafe {
             let start = (*cell.get()).as_ptr().cast_mut().add(filled);
             std::slice::from_raw_parts_mut(start, inner.len - filled)

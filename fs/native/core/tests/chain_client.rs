@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Goal: a dead head costs time, not the update. Method: the head's listener is gone; routing moves on
-/// after 200 ms. Oracle: the reply, the suspicion, and one write id at every replica.
+/// Goal: a dead head costs time, not the update. Method: the head's listener is gone; routing moves
+/// on after 200 ms. Oracle: the reply, the suspicion, and one write id at every replica.
 #[tokio::test(start_paused = true)]
 async fn update_follows_the_chain_to_its_new_head() {
     let mut world = World::new(3).await;
@@ -103,8 +103,9 @@ async fn silent_head_is_left_when_routing_moves_on() {
     assert!(begin.elapsed() < Duration::from_millis(300));
 }
 
-/// Goal: reads fail over by themselves, one by one. Method: one replica dead, one refuses one chunk,
-/// 300 chunks, half with sinks. Oracle: the bytes of each chunk; a missing chunk is its own error.
+/// Goal: reads fail over by themselves, one by one. Method: one replica dead, one refuses one
+/// chunk, 300 chunks, half with sinks. Oracle: the bytes of each chunk; a missing chunk is its own
+/// error.
 #[tokio::test(start_paused = true)]
 async fn reads_fail_over_one_by_one() {
     let mut world = World::new(3).await;

@@ -94,8 +94,8 @@ async fn sinks_are_filled() {
     }
 }
 
-/// Goal: cut-through. Method: the sender holds its last bytes back until the service says that it saw
-/// the first ones. Oracle: this ends at all.
+/// Goal: cut-through. Method: the sender holds its last bytes back until the service says that it
+/// saw the first ones. Oracle: this ends at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_bytes_arrive_before_the_last_are_sent() {
     for world in worlds().await {
@@ -138,8 +138,8 @@ async fn aborted_payload_aborts_the_call() {
     }
 }
 
-/// Goal: a small call passes a 32 MiB payload that stalls halfway. Oracle: the small reply comes while
-/// the big call still waits.
+/// Goal: a small call passes a 32 MiB payload that stalls halfway. Oracle: the small reply comes
+/// while the big call still waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_calls_pass_a_stalled_payload() {
     for world in worlds().await {
@@ -208,8 +208,8 @@ async fn cancellation_reaches_the_handler() {
     }
 }
 
-/// Goal: the server's memory bound holds against a flood, and the flood ends well. Method: 64 calls of
-/// 4 MiB at a pool of 192 MiB. Oracle: the highest use ever seen, and every reply.
+/// Goal: the server's memory bound holds against a flood, and the flood ends well. Method: 64 calls
+/// of 4 MiB at a pool of 192 MiB. Oracle: the highest use ever seen, and every reply.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_stays_within_the_bound() {
     for world in worlds().await {
@@ -262,8 +262,8 @@ async fn errors_keep_kind_and_context() {
     }
 }
 
-/// Goal: when the listener goes away, calls in flight and later ones fail as unreachable, at once, and
-/// the handlers are dropped; when it is back, the same connection object works again.
+/// Goal: when the listener goes away, calls in flight and later ones fail as unreachable, at once,
+/// and the handlers are dropped; when it is back, the same connection object works again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn losing_the_peer_fails_calls() {
     for mut world in worlds().await {

@@ -120,8 +120,9 @@ fn tables_keep_their_bytes() {
     assert_eq!(decode_table::<ReadResult>(golden).expect("decodes"), [result]);
 }
 
-/// Goal: neighbouring releases understand each other. Method: a message with a field that this release
-/// does not know, and one without a field that has a default. Oracle: the fields that both know.
+/// Goal: neighbouring releases understand each other. Method: a message with a field that this
+/// release does not know, and one without a field that has a default. Oracle: the fields that both
+/// know.
 #[test]
 fn unknown_fields_are_ignored_and_absent_ones_default() {
     #[derive(Serialize)]

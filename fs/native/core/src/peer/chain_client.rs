@@ -1,7 +1,7 @@
 //! The client side of chains: exactly-once updates, reads and queries with fail-over.
 //!
-//! Why one type for clients and the metadata service: the rules by which a try may be repeated decide
-//! whether an update happens once, and there is one place for them.
+//! Why one type for clients and the metadata service: the rules by which a try may be repeated
+//! decide whether an update happens once, and there is one place for them.
 //! Invariants: see `peer`; a reply's bytes are handed out only after their checksum was verified.
 
 use super::Peers;

@@ -1,7 +1,8 @@
 //! Batched reads: one request a node, each read failing over on its own.
 //!
-//! Why the replica is picked by a hash of the chunk: all replicas share the load, and the same bytes
-//! are always asked of the same one, so that a chunk occupies one host's page cache and not three.
+//! Why the replica is picked by a hash of the chunk: all replicas share the load, and the same
+//! bytes are always asked of the same one, so that a chunk occupies one host's page cache and not
+//! three.
 //! Invariants: a read ends with bytes whose checksum was verified or with an error of its own.
 
 use super::chain_client::{ChainClient, ChunkRead, ReadOutcome};
@@ -156,7 +157,8 @@ impl ChainClient {
         let slices: Vec<_> = reads
             .iter()
             .filter_map(|pending| pending.read.sink.as_ref())
-            // SAFETY: the original slice is not touched before the call, which gets this one, ended.
+            // SAFETY: the original slice is not touched before the call, which gets this one,
+            // ended.
             .map(|sink| unsafe { sink.lend() })
             .collect();
         if !slices.is_empty() {
@@ -251,8 +253,8 @@ fn spread(chunk: &[u8; 16]) -> usize {
     (hash >> 33) as usize
 }
 
-/// Waits once for all reads that have no replica left, and then lets them begin anew; those that may
-/// not, or have no time, are settled with their error.
+/// Waits once for all reads that have no replica left, and then lets them begin anew; those that
+/// may not, or have no time, are settled with their error.
 async fn pause(
     tries: &mut Tries,
     routing: &crate::routing::RoutingHandle,

@@ -1,7 +1,7 @@
 //! One read request on its way: the table that is sent, and where the reply's bytes go.
 //!
-//! Invariants: a request has either sinks for all of its reads or for none; a reply that claims more
-//! bytes than were asked for is refused before a byte is stored.
+//! Invariants: a request has either sinks for all of its reads or for none; a reply that claims
+//! more bytes than were asked for is refused before a byte is stored.
 
 use super::chain_client::{ChunkRead, ReadOutcome};
 use crate::checksum::crc32c;

@@ -1,9 +1,9 @@
 //! The frame: a fixed header, a body, and one segment of the payload.
 //!
-//! Why segments: frames of different requests interleave on a connection, and a payload can be sent on
-//! while it is still arriving. Layout and rules: docs/wire.md; golden bytes: tests/golden/v1.
-//! Invariants: a header is believed only after magic, version, flags and limits were checked, and its
-//! body only after the checksum; nothing is allocated for a length above its limit.
+//! Why segments: frames of different requests interleave on a connection, and a payload can be sent
+//! on while it is still arriving. Layout and rules: docs/wire.md; golden bytes: tests/golden/v1.
+//! Invariants: a header is believed only after magic, version, flags and limits were checked, and
+//! its body only after the checksum; nothing is allocated for a length above its limit.
 
 use super::TraceContext;
 use crate::checksum::crc32c_pair;
@@ -263,7 +263,10 @@ mod tests {
         /// Goal: any bytes are refused or understood, never a panic. Oracle: a header that parses
         /// and verifies is one that `seal` would make.
         #[test]
-        fn any_bytes_are_survived(noise in prop::array::uniform32(any::<u8>()), valid in any::<bool>()) {
+        fn any_bytes_are_survived(
+            noise in prop::array::uniform32(any::<u8>()),
+            valid in any::<bool>(),
+        ) {
             let mut bytes = request().seal(b"body");
             let start = if valid { 8 } else { 0 };
             bytes[start..start + 32].copy_from_slice(&noise);
@@ -281,7 +284,8 @@ mod tests {
             let mut bytes = frame(request(), b"body");
             bytes[bit / 8] ^= 1 << (bit % 8);
             let head: &[u8; HEADER_BYTES] = bytes[..HEADER_BYTES].try_into().expect("a header");
-            let outcome = FrameHeader::parse(head).and_then(|header| header.verify(&bytes[HEADER_BYTES..]));
+            let body = &bytes[HEADER_BYTES..];
+            let outcome = FrameHeader::parse(head).and_then(|header| header.verify(body));
             prop_assert!(outcome.is_err());
         }
     }

@@ -1,8 +1,8 @@
 //! The transport within one process: addresses are names, nothing is a socket.
 //!
 //! Why: tests and simulations of services need calls that are deterministic and can be cut at will.
-//! A call runs the handler on the caller's task; only payload copies that a handler may overtake run
-//! beside it, so the order of events is that of the executor.
+//! A call runs the handler on the caller's task; only payload copies that a handler may overtake
+//! run beside it, so the order of events is that of the executor.
 //! Invariants: as in `transport`; a payload is copied into the receiver's pool, so that its bound
 //! holds here as it does on a network. Lock: `listeners`, held to look up or change.
 

@@ -1,11 +1,12 @@
 //! How processes talk: requests with a small body and a bulk payload, replies in any order.
 //!
-//! Why one trait: TCP, shared memory and RDMA differ only in how bulk bytes move. The one who serves
-//! moves them: it *pulls* a request's payload into its buffers and *pushes* a reply's payload into the
-//! caller's sink, which is what one-sided READ and WRITE do; TCP carries both inside frames.
-//! Invariants: every request ends with exactly one outcome, at its deadline at the latest; after `call`
-//! has returned nothing is written into its sink; memory per connection is bounded by credits.
-//! Framing and limits: docs/wire.md.
+//! Why one trait: TCP, shared memory and RDMA differ only in how bulk bytes move. The one who
+//! serves moves them: it *pulls* a request's payload into its buffers and *pushes* a reply's
+//! payload into the caller's sink, which is what one-sided READ and WRITE do; TCP carries both
+//! inside frames.
+//! Invariants: every request ends with exactly one outcome, at its deadline at the latest; after
+//! `call` has returned nothing is written into its sink; memory per connection is bounded by
+//! credits. Framing and limits: docs/wire.md.
 
 mod bulk;
 mod frame;

@@ -192,7 +192,8 @@ impl World {
         self.listeners[index] = None;
     }
 
-    /// Publishes newer routing in which these replicas serve, in this order, and the others are dead.
+    /// Publishes newer routing in which these replicas serve, in this order, and the others are
+    /// dead.
     pub(crate) fn publish(&mut self, serving: &[usize]) {
         self.version += 1;
         let node = |index: usize| NodeInfo {

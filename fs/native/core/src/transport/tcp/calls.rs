@@ -1,8 +1,9 @@
 //! Calls in flight on one client connection.
 //!
-//! Invariants: a call is completed once; the reader writes into a call's sink only while it holds the
-//! call's lock and the sink is there, and a cancelled call takes its sink out under that lock: so
-//! nothing is written after `call` returned. Locks: `calls`, then a call's `state`; none across await.
+//! Invariants: a call is completed once; the reader writes into a call's sink only while it holds
+//! the call's lock and the sink is there, and a cancelled call takes its sink out under that lock:
+//! so nothing is written after `call` returned. Locks: `calls`, then a call's `state`; none across
+//! await.
 
 use crate::buffer::BufferPool;
 use crate::transport::bulk::ReplySink;

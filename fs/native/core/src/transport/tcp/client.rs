@@ -1,7 +1,7 @@
 //! The client's end of one connection.
 //!
-//! Invariants: a call that returns without its reply sends a cancel frame; when the socket ends, every
-//! call in flight fails with `PeerUnreachable`.
+//! Invariants: a call that returns without its reply sends a cancel frame; when the socket ends,
+//! every call in flight fails with `PeerUnreachable`.
 
 use super::calls::{Calls, PendingCall};
 use super::hello::Credits;

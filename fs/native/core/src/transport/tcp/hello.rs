@@ -2,8 +2,8 @@
 //!
 //! Why granted by the server: it knows its memory; a client that waits for credit holds its data in
 //! its own memory instead of in the server's or in a socket.
-//! Invariants: a request holds one request credit and its payload's pages until its reply came or it
-//! was cancelled; a payload larger than the whole grant takes the whole grant.
+//! Invariants: a request holds one request credit and its payload's pages until its reply came or
+//! it was cancelled; a payload larger than the whole grant takes the whole grant.
 
 use crate::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};

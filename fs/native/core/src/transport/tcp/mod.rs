@@ -37,11 +37,7 @@ pub struct TcpOptions {
 
 impl Default for TcpOptions {
     fn default() -> TcpOptions {
-        TcpOptions {
-            request_count_max: 256,
-            payload_bytes_max: 64 << 20,
-            bulk_connection_count: 2,
-        }
+        TcpOptions { request_count_max: 256, payload_bytes_max: 64 << 20, bulk_connection_count: 2 }
     }
 }
 

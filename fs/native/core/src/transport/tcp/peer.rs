@@ -1,9 +1,11 @@
 //! One peer behind a few connections.
 //!
-//! Why several: small calls have a connection of their own, so that none waits behind bulk bytes that
-//! a server has no room for; bulk calls spread over two, so that both of their ends use two cores.
+//! Why several: small calls have a connection of their own, so that none waits behind bulk bytes
+//! that a server has no room for; bulk calls spread over two, so that both of their ends use two
+//! cores.
 //! Invariants: a lost connection is replaced by the next call that needs it; after a failure to
-//! connect, calls fail at once until the pause is over. Lock: a slot's `connecting`, across connect.
+//! connect, calls fail at once until the pause is over. Lock: a slot's `connecting`, across
+//! connect.
 
 use super::client::ClientConnection;
 use super::socket;

@@ -1,8 +1,8 @@
 //! The receiving half of a connection: headers and bodies through a small buffer, payloads straight
 //! into their place.
 //!
-//! Why the vectored read: one system call fills what is left of a payload segment and takes the next
-//! header along, so that a payload byte is copied twice only by accident.
+//! Why the vectored read: one system call fills what is left of a payload segment and takes the
+//! next header along, so that a payload byte is copied twice only by accident.
 //! Invariants: nothing is allocated before its length was checked; `start ≤ end ≤ buffer.len()`.
 
 use crate::sys::net::TcpStream;

@@ -4,8 +4,8 @@
 //! metadata look-ups) answers without a hop to another task. It happens only when no other request
 //! waits in the buffer, so that several requests still run on several cores.
 //! Invariants: requests in flight stay below twice the grant, else the connection is closed; a
-//! payload's memory comes from the pool, and reading stops while the pool has none. Replies to calls
-//! that this process made come on its own connections, so this cannot stop them.
+//! payload's memory comes from the pool, and reading stops while the pool has none. Replies to
+//! calls that this process made come on its own connections, so this cannot stop them.
 
 use super::TcpOptions;
 use super::hello::Hello;
@@ -34,8 +34,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle};
 
-/// How long a request waits for room in the pool before it is refused: it must not wait for ever, as
-/// servers that forward to each other in a circle could then wait for one another.
+/// How long a request waits for room in the pool before it is refused: it must not wait for ever,
+/// as servers that forward to each other in a circle could then wait for one another.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
 const ROOM_POLL: Duration = Duration::from_millis(1);
 /// A payload up to this size is received before its handler starts.

@@ -3,8 +3,9 @@
 //! Why callers write themselves: when the socket has room, a message leaves with one system call on
 //! the task that made it, without a hop to another task; the connection's writer task only goes on
 //! where a full socket stopped them.
-//! Invariants: whoever holds `half` writes, all others only queue; messages take turns frame by frame;
-//! the queue holds references, and what it can hold is bounded by credits. Lock order: half, queue.
+//! Invariants: whoever holds `half` writes, all others only queue; messages take turns frame by
+//! frame; the queue holds references, and what it can hold is bounded by credits. Lock order: half,
+//! queue.
 
 use super::outgoing::{Frame, Outgoing};
 use crate::payload::Payload;
