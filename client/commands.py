@@ -11,17 +11,15 @@ import json
 import stat as stat_bits
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from io import FileIO, RawIOBase
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from firepond.client.attributes import FileStat
+from firepond.client.copying import Local, Remote, Side, Step, carry_out, plan
 from firepond.fs.cli.options import AddressOption, JsonOption, resolve_address
-from firepond.fs.errors import AlreadyExists, InvalidArgument, IoFailed, IsADirectory
+from firepond.fs.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from firepond.client.cluster import Cluster
@@ -107,80 +105,7 @@ def copy(
             raise InvalidArgument(
                 "neither path is of the cluster: write firepond:/path", {"source": source}
             )
-        if to_side.is_directory(end):
-            end = f"{end.rstrip('/')}/{PurePosixPath(start).name or 'root'}"
-        if from_side.is_directory(start):
-            if not recursive:
-                raise IsADirectory("this is a directory: add --recursive", {"path": source})
-            if to_side.exists(end) and not to_side.is_directory(end):
-                raise AlreadyExists("a directory cannot replace a file", {"path": end})
-            pairs = list(_tree(from_side, start, to_side, end))
-        else:
-            pairs = [(start, end, from_side.size(start))]
-        _copy_files(from_side, to_side, pairs, verify)
-
-
-Stream = RawIOBase
-"""An unbuffered file of either side."""
-
-
-class Side(Protocol):
-    """One end of a copy."""
-
-    def is_directory(self, path: str) -> bool: ...
-    def exists(self, path: str) -> bool: ...
-    def size(self, path: str) -> int: ...
-    def make_directory(self, path: str) -> None: ...
-    def names(self, path: str) -> list[str]: ...
-    def open(self, path: str, mode: str) -> Stream: ...
-
-
-@dataclass(frozen=True)
-class Local:
-    """The files of this machine."""
-
-    def is_directory(self, path: str) -> bool:
-        return Path(path).is_dir()
-
-    def exists(self, path: str) -> bool:
-        return Path(path).exists()
-
-    def size(self, path: str) -> int:
-        return Path(path).stat().st_size
-
-    def make_directory(self, path: str) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
-
-    def names(self, path: str) -> list[str]:
-        return sorted(entry.name for entry in Path(path).iterdir())
-
-    def open(self, path: str, mode: str) -> Stream:
-        return FileIO(path, mode)
-
-
-@dataclass(frozen=True)
-class Remote:
-    """The files of the cluster."""
-
-    cluster: Cluster
-
-    def is_directory(self, path: str) -> bool:
-        return self.cluster.isdir(path)
-
-    def exists(self, path: str) -> bool:
-        return self.cluster.exists(path)
-
-    def size(self, path: str) -> int:
-        return self.cluster.getsize(path)
-
-    def make_directory(self, path: str) -> None:
-        self.cluster.makedirs(path, exist_ok=True)
-
-    def names(self, path: str) -> list[str]:
-        return self.cluster.listdir(path)
-
-    def open(self, path: str, mode: str) -> Stream:
-        return self.cluster.open_raw(path, mode)
+        _copy(from_side, to_side, plan(from_side, start, to_side, end, recursive), verify)
 
 
 def _side(cluster: Cluster, path: str) -> tuple[Side, str]:
@@ -189,20 +114,7 @@ def _side(cluster: Cluster, path: str) -> tuple[Side, str]:
     return Local(), path
 
 
-def _tree(from_side: Side, start: str, to_side: Side, end: str) -> Iterator[tuple[str, str, int]]:
-    """Makes the directories of a tree; yields its files with their destinations and sizes."""
-    to_side.make_directory(end)
-    for name in from_side.names(start):
-        below, target = f"{start.rstrip('/')}/{name}", f"{end.rstrip('/')}/{name}"
-        if from_side.is_directory(below):
-            yield from _tree(from_side, below, to_side, target)
-        else:
-            yield below, target, from_side.size(below)
-
-
-def _copy_files(
-    from_side: Side, to_side: Side, pairs: list[tuple[str, str, int]], verify: bool
-) -> None:
+def _copy(from_side: Side, to_side: Side, steps: list[Step], verify: bool) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -221,26 +133,11 @@ def _copy_files(
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    total = sum(size for _, _, size in pairs)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("copy", total=total)
-        for source, destination, _ in pairs:
-            progress.update(task, description=PurePosixPath(source).name)
-            copied = 0
-            with ExitStack() as files:
-                reader = files.enter_context(from_side.open(source, "rb"))
-                writer = files.enter_context(to_side.open(destination, "wb"))
-                while piece := reader.read(PIECE_BYTES):
-                    rest = memoryview(piece)
-                    while rest:
-                        rest = rest[writer.write(rest) or 0 :]
-                    copied += len(piece)
-                    progress.advance(task, len(piece))
-            if verify and to_side.size(destination) != copied:
-                raise IoFailed(
-                    "the copy has another size: was it written by someone else?",
-                    {"path": destination, "copied_bytes": str(copied)},
-                )
+        task = progress.add_task("copy", total=sum(step.size for step in steps))
+        for step in steps:
+            progress.update(task, description=_printable(PurePosixPath(step.source).name))
+            carry_out(from_side, to_side, step, verify, progress, task)
 
 
 def _connect(address: str | None) -> Cluster:

@@ -270,6 +270,8 @@ def test_file_commands(cluster: TestCluster, client: Cluster, folder: str, tmp_p
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
     (source / "deep/one").write_bytes(b"1" * 100_000)
+    (source / "deep/one").chmod(0o750)
+    (source / "deep/link").symlink_to("gone")
     (source / "two").write_bytes(b"2")
 
     def run(*arguments: str) -> str:
@@ -286,3 +288,27 @@ def test_file_commands(cluster: TestCluster, client: Cluster, folder: str, tmp_p
     assert run("cat", f"{folder}/tree/two") == "2"
     run("cp", "-r", f"firepond:{folder}/tree", str(tmp_path / "back"))
     assert (tmp_path / "back/deep/one").read_bytes() == b"1" * 100_000
+    assert (tmp_path / "back/deep/one").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "back/deep/link").readlink() == Path("gone")
+
+
+def test_copies_onto_themselves(cluster: TestCluster, client: Cluster, folder: str) -> None:
+    """Goal: no copy destroys its source or never ends. Oracle: the error, and the source."""
+    client.makedirs(f"{folder}/tree/deep")
+    client.write_bytes(f"{folder}/tree/one", b"1")
+    client.symlink("tree", f"{folder}/alias")
+    for source, destination in [
+        ("tree/one", "tree/one"),
+        ("tree/one", "alias/one"),
+        ("tree/one", "tree"),
+        ("tree", "tree"),
+        ("tree", "tree/deep"),
+        ("tree", "alias/deep/new"),
+    ]:
+        names = [f"firepond:{folder}/{name}" for name in (source, destination)]
+        line = [sys.executable, "-m", "firepond.fs.cli", "cp", "-r", *names]
+        line += ["--address", cluster.address]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 1 and "itself" in done.stderr, (source, destination, done)
+    assert client.read_bytes(f"{folder}/tree/one") == b"1"
+    assert client.listdir(f"{folder}/tree") == ["deep", "one"]
