@@ -144,7 +144,7 @@ fn new_record(
 ) -> Record {
     let mut next = record.cloned().unwrap_or_default();
     next.updated_ns = now_ns;
-    if write.full_chunk && !write.recent_writes.is_empty() {
+    if write.full_chunk {
         next.recent_writes.clear();
         for recent in &write.recent_writes {
             let state = VersionState {

@@ -20,6 +20,7 @@ mod commit;
 mod committer;
 mod content;
 mod core;
+mod drop_pending;
 mod epochs;
 #[cfg(test)]
 mod golden;
@@ -168,6 +169,21 @@ impl ChunkStore {
     ) -> Result<VersionState> {
         let key = ChunkKey { target, chunk };
         commit::commit(&self.0.core, key, version, chain_version).await
+    }
+
+    /// Forgets the pending version, durably when it returns; nothing when it is not there. Needs no
+    /// room.
+    ///
+    /// # Errors
+    /// `NoSuchTarget`, `DiskFailed`.
+    pub async fn drop_pending(
+        &self,
+        target: TargetId,
+        chunk: ChunkId,
+        version: ChunkVersion,
+    ) -> Result<()> {
+        let key = ChunkKey { target, chunk };
+        drop_pending::drop_pending(&self.0.core, key, version).await
     }
 
     /// Reads at most `len` bytes from `offset`; fewer where the chunk ends.

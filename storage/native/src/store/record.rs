@@ -6,7 +6,7 @@
 
 use super::image::{Extent, Image, released};
 use super::types::{ChunkState, RECENT_WRITES_MAX_COUNT, VersionState};
-use firepond_core::ids::{ChunkId, TargetId};
+use firepond_core::ids::{ChunkId, TargetId, WriteId};
 use firepond_core::wire::storage::RecentWrite;
 use std::sync::Arc;
 
@@ -57,9 +57,11 @@ impl Record {
         }
     }
 
-    /// Remembers a committed write; the oldest is forgotten.
+    /// Remembers a committed write; the oldest is forgotten. A channel carries one write at a time, so
+    /// its last one stands for all before it, and a busy client does not push the others out.
     pub(super) fn remember(&mut self, state: &VersionState) {
-        self.recent_writes.retain(|recent| recent.write_id != state.write_id);
+        let channel = |id: &WriteId| (id.client, id.channel);
+        self.recent_writes.retain(|one| channel(&one.write_id) != channel(&state.write_id));
         let recent = RecentWrite { write_id: state.write_id, version: state.version };
         self.recent_writes.push(recent);
         let excess = self.recent_writes.len().saturating_sub(RECENT_WRITES_MAX_COUNT);

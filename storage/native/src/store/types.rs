@@ -11,7 +11,7 @@ use firepond_core::wire::storage::{RecentWrite, UpdateKind};
 use std::time::Duration;
 
 /// Most write ids that a chunk remembers.
-pub const RECENT_WRITES_MAX_COUNT: usize = 8;
+pub const RECENT_WRITES_MAX_COUNT: usize = 16;
 
 /// Settings of one store.
 #[derive(Clone, Debug)]

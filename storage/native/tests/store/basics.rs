@@ -4,7 +4,7 @@ use crate::fixture::*;
 use firepond_core::ErrorKind;
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
 use firepond_core::wire::storage::UpdateKind;
-use firepond_storage::store::{ChunkWrite, ReadVersion};
+use firepond_storage::store::{ChunkStore, ChunkWrite, ReadVersion};
 
 /// Goal: writes, overwrites, holes and cuts give the bytes that a plain array gives, on every real
 /// engine, and again after opening anew. Oracle: a vector.
@@ -66,7 +66,39 @@ async fn pending_is_invisible_until_commit() {
     let again = store.commit(TARGET, chunk(1), ChunkVersion(2), ChainVersion(5)).await;
     assert_eq!(again.expect("idempotent"), state);
     let state = store.state(TARGET, chunk(1)).expect("state").expect("there");
-    assert_eq!(state.recent_writes.len(), 2);
+    let recent: Vec<u64> = state.recent_writes.iter().map(|one| one.version.0).collect();
+    assert_eq!(recent, [2], "the last write of a channel stands for those before it");
+}
+
+/// Goal: a dropped version leaves nothing behind, also on disk. Method: drop over a chunk and over
+/// nothing, open again. Oracle: state, bytes, space, and that the number is free.
+#[tokio::test]
+async fn dropped_versions_leave_nothing() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    let (old, new) = (bytes(1, 10_000), bytes(2, 4096));
+    store.apply(TARGET, write(1, 1, 0, &old)).await.expect("write");
+    let left = |store: &ChunkStore| {
+        let state = store.state(TARGET, chunk(1)).expect("state").expect("there");
+        (store.space(TARGET), state.committed, state.pending, state.recent_writes)
+    };
+    let before = left(&store);
+    store.apply(TARGET, pending(write(1, 2, 4096, &new))).await.expect("pending");
+    store.apply(TARGET, pending(write(2, 1, 0, &new))).await.expect("pending");
+    for (number, version) in [(1, 1), (1, 3), (3, 1), (1, 2), (2, 1), (2, 1)] {
+        let dropped = store.drop_pending(TARGET, chunk(number), ChunkVersion(version));
+        dropped.await.expect("dropped or not there");
+    }
+    assert_eq!(store.state(TARGET, chunk(2)).expect("state"), None);
+    assert!(store.pending(TARGET).expect("list").is_empty());
+    assert_eq!(left(&store), before);
+    store.close();
+    drop(store);
+    let store = machine.open().expect("opens again");
+    assert_eq!(left(&store), before);
+    assert_eq!(committed(&store, 1).await, old);
+    store.apply(TARGET, write(2, 1, 0, &new)).await.expect("the number is free");
+    store.apply(TARGET, write(1, 2, 0, &new)).await.expect("the number is free");
 }
 
 /// Goal: gaps, stale and repeated updates are told apart. Oracle: the error kinds.
