@@ -186,8 +186,7 @@ async fn isolated_head_serves_nothing() {
     let client = cluster.client();
     client.write(chunk(0), 0, b"data").await.expect("write");
     let head = std::sync::Arc::clone(&cluster.nodes[0].replica);
-    let stale = cluster.nodes[0].routing.clone();
-    cluster.manager.lock().unfollow(&stale);
+    cluster.manager.lock().cut(1);
     cluster.nodes[0].open.send_replace(false);
     clock::sleep(Duration::from_secs(2)).await;
     assert!(head.standing().head, "it still believes to be the head");

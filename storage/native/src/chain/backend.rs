@@ -29,6 +29,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         version: ChunkVersion,
         chain_version: ChainVersion,
     ) -> impl Future<Output = Result<VersionState>> + Send;
+    /// Forgets the pending version, durably; nothing when it is not there.
+    fn drop_pending(
+        &self,
+        target: TargetId,
+        chunk: ChunkId,
+        version: ChunkVersion,
+    ) -> impl Future<Output = Result<()>> + Send;
     /// Reads a part of a version; every byte was verified.
     fn read(
         &self,
@@ -76,6 +83,15 @@ impl Backend for ChunkStore {
         chain_version: ChainVersion,
     ) -> Result<VersionState> {
         ChunkStore::commit(self, target, chunk, version, chain_version).await
+    }
+
+    async fn drop_pending(
+        &self,
+        target: TargetId,
+        chunk: ChunkId,
+        version: ChunkVersion,
+    ) -> Result<()> {
+        ChunkStore::drop_pending(self, target, chunk, version).await
     }
 
     async fn read(

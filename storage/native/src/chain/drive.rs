@@ -9,13 +9,11 @@ use super::forward::forward;
 use super::job::Job;
 use super::replica::Replica;
 use super::update::{Action, Event, Plan, Update};
-use crate::store::{ChunkWrite, ReadVersion, VersionState};
-use firepond_core::ids::{ChunkId, ChunkVersion, RoutingVersion, WriteId};
-use firepond_core::payload::Payload;
-use firepond_core::routing::Durability;
+use crate::store::{ChunkWrite, VersionState};
+use firepond_core::ids::{ChunkId, RoutingVersion};
 use firepond_core::sys::clock::{Instant, now, sleep_until};
 use firepond_core::sys::disk::BoxFuture;
-use firepond_core::wire::storage::{UpdateKind, UpdateReply};
+use firepond_core::wire::storage::UpdateReply;
 use firepond_core::{ErrorKind, Result};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -77,7 +75,8 @@ pub(super) async fn replicate<B: Backend>(
                 Action::Abort => {
                     let (chunk, version) = (job.update.chunk, plan.version);
                     slots.store = Some(Box::pin(async move {
-                        Event::Aborted(abort(replica, chunk, version).await)
+                        let dropped = replica.backend.drop_pending(replica.target, chunk, version);
+                        Event::Aborted(dropped.await)
                     }));
                 }
                 Action::RetryAfter(pause) => slots.retry_at = Some(now() + pause),
@@ -138,8 +137,9 @@ async fn apply<B: Backend>(replica: &Replica<B>, write: ChunkWrite) -> Result<Ve
     let mut result = replica.backend.apply(replica.target, write.clone()).await;
     if matches!(&result, Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch) {
         // A partial write touched a rotten block: mend the chunk, then write again.
-        replica.repair_locked(chunk).await?;
-        result = replica.backend.apply(replica.target, write).await;
+        if replica.repair_locked(chunk).await.is_ok() {
+            result = replica.backend.apply(replica.target, write).await;
+        }
     }
     if commit {
         note_commit(replica, chunk, &result);
@@ -151,48 +151,4 @@ fn note_commit<B: Backend>(replica: &Replica<B>, chunk: ChunkId, result: &Result
     if let Ok(state) = result {
         replica.values.committed(chunk, (!state.removed).then_some(state.len));
     }
-}
-
-/// Drops a pending version that nobody below has: what was committed is stored once more over it; a
-/// chunk that did not exist becomes a tombstone, so that the number is not used again.
-async fn abort<B: Backend>(
-    replica: &Replica<B>,
-    chunk: ChunkId,
-    version: ChunkVersion,
-) -> Result<()> {
-    let (target, backend) = (replica.target, &replica.backend);
-    let Some(state) = backend.state(target, chunk)? else { return Ok(()) };
-    let Some(pending) = state.pending.filter(|pending| pending.version == version) else {
-        return Ok(());
-    };
-    let mut write = ChunkWrite {
-        chunk,
-        kind: UpdateKind::Remove,
-        offset: 0,
-        len: 0,
-        chunk_len_max: pending.len,
-        payload: Payload::empty(),
-        checksum: 0,
-        version,
-        chain_version: pending.chain_version,
-        write_id: WriteId::default(),
-        tag: state.tag,
-        full_chunk: true,
-        commit: true,
-        recent_writes: state.recent_writes.clone(),
-        durability: Durability::Durable,
-    };
-    if let Some(before) = state.committed.filter(|before| !before.removed) {
-        let image = backend.read(target, chunk, ReadVersion::Committed, 0, before.len).await?;
-        write.kind = UpdateKind::Replace;
-        write.len = before.len;
-        write.chunk_len_max = before.len;
-        write.payload = image.payload;
-        write.checksum = before.checksum;
-        write.version = before.version;
-        write.chain_version = before.chain_version;
-        write.write_id = before.write_id;
-        write.tag = image.tag;
-    }
-    backend.apply(target, write).await.map(|_| ())
 }

@@ -64,6 +64,11 @@ impl ChunkLocks {
         receiver.await.map_err(|_| Error::internal("a chunk lock was lost"))
     }
 
+    /// The chunks whose locks are held now.
+    pub fn held(&self) -> Vec<ChunkId> {
+        self.0.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()
+    }
+
     /// Locks held now.
     pub fn held_count(&self) -> usize {
         self.0.iter().map(|shard| shard.lock().len()).sum()

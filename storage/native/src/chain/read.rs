@@ -6,7 +6,7 @@
 //! Invariants: a clean chunk is served at once. A tail shows its committed version only if the
 //! pending one was made while it already was the tail: an older one may have been committed by the
 //! tail before it, and one that goes to a syncing successor may be shown there any moment; both are
-//! settled first.
+//! settled first. An update that is being stored counts as pending: those below may be faster.
 
 use super::role::Standing;
 use crate::store::{ChunkState, VersionState};
@@ -34,19 +34,21 @@ pub enum Chosen {
     Again,
 }
 
-/// How to read a chunk in this state.
+/// How to read a chunk in this state; `arriving`: an update of it is perhaps being stored.
 ///
 /// # Errors
 /// `TargetNotServing`, `LeaseExpired`.
-pub fn plan(standing: &Standing, state: Option<&ChunkState>) -> Result<ReadPlan> {
+pub fn plan(standing: &Standing, state: Option<&ChunkState>, arriving: bool) -> Result<ReadPlan> {
     standing.check_read()?;
-    let Some(pending) = state.and_then(|state| state.pending) else {
+    let pending = state.and_then(|state| state.pending);
+    if pending.is_none() && !arriving {
         return Ok(ReadPlan::Committed);
-    };
+    }
     if let Some(tail) = standing.tail.filter(|_| !standing.is_tail()) {
         return Ok(ReadPlan::AskTail(tail));
     }
-    let own = pending.chain_version == standing.chain_version && standing.successor.is_none();
+    let of_now = |one: VersionState| one.chain_version == standing.chain_version;
+    let own = pending.is_some_and(of_now) && standing.successor.is_none();
     Ok(if own { ReadPlan::Committed } else { ReadPlan::Settle })
 }
 
@@ -98,17 +100,22 @@ mod tests {
         let feeding = standing(4, &[(1, Serving), (2, Serving), (3, Syncing)], 2);
         let asked = head.tail.expect("a tail");
         let rows = [
-            (&head, None, ReadPlan::Committed),
-            (&head, Some(&clean), ReadPlan::Committed),
-            (&head, Some(&dirty), ReadPlan::AskTail(asked)),
-            (&tail, Some(&dirty), ReadPlan::Committed),
-            (&tail, Some(&inherited), ReadPlan::Settle),
-            (&feeding, Some(&dirty), ReadPlan::Settle),
+            (&head, None, false, ReadPlan::Committed),
+            (&head, Some(&clean), false, ReadPlan::Committed),
+            (&head, Some(&clean), true, ReadPlan::AskTail(asked)),
+            (&head, None, true, ReadPlan::AskTail(asked)),
+            (&head, Some(&dirty), true, ReadPlan::AskTail(asked)),
+            (&tail, Some(&dirty), true, ReadPlan::Committed),
+            (&tail, Some(&clean), true, ReadPlan::Settle),
+            (&tail, Some(&inherited), true, ReadPlan::Settle),
+            (&feeding, Some(&dirty), true, ReadPlan::Settle),
+            (&feeding, Some(&clean), true, ReadPlan::Settle),
         ];
-        for (standing, state, expected) in rows {
-            assert_eq!(plan(standing, state).expect("serves"), expected, "{standing:?}");
+        for (standing, state, arriving, expected) in rows {
+            let found = plan(standing, state, arriving).expect("serves");
+            assert_eq!(found, expected, "{standing:?}");
         }
-        assert!(plan(&standing(4, &[(1, Serving), (2, Syncing)], 2), None).is_err());
+        assert!(plan(&standing(4, &[(1, Serving), (2, Syncing)], 2), None, false).is_err());
     }
 
     /// Goal: exactly the tail's version is shown, or the read begins again. Oracle: the rows.

@@ -258,7 +258,25 @@ impl<B: Backend> Replica<B> {
         result
     }
 
+    /// Under the chunk's lock. A refusal means that the update is nowhere at or below this replica:
+    /// one that is stored here, as an earlier try may have reached those below, is an open outcome.
     async fn run_locked(&self, job: &Job) -> Result<UpdateReply> {
+        let result = self.replicate_locked(job).await;
+        let Err(error) = result else { return result };
+        if !matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::InvalidArgument) {
+            return Err(error);
+        }
+        let state = self.backend.state(self.target, job.update.chunk)?;
+        let stored = state.into_iter().flat_map(|state| [state.pending, state.committed]).flatten();
+        if stored.into_iter().all(|one| one.write_id != job.update.write_id) {
+            return Err(error);
+        }
+        Err(Error::new(ErrorKind::ChunkBusy, "the chain did not take all of the update")
+            .with("chunk", job.update.chunk)
+            .with("cause", error))
+    }
+
+    async fn replicate_locked(&self, job: &Job) -> Result<UpdateReply> {
         let facts = job.facts();
         let (room, _promise) = match facts.kind {
             UpdateKind::Remove => (Room::Ample, None),
@@ -282,7 +300,13 @@ impl<B: Backend> Replica<B> {
                     match self.settle_locked(facts.chunk).await {
                         Ok(()) => continue,
                         // A removal needs no room below: it follows the pending version at once.
-                        Err(error) if supersedes(&error, job) => (pending.version.0 + 1, true),
+                        Err(error) if supersedes(&error, job) => {
+                            let recent = state.map(|state| state.recent_writes);
+                            let job = job.superseding(&pending, recent.unwrap_or_default());
+                            let version = ChunkVersion(pending.version.0 + 1);
+                            let plan = plan(&job, version, true, room);
+                            return replicate(self, &job, plan, Update::new(plan)).await;
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -340,6 +364,24 @@ impl<B: Backend> Replica<B> {
     /// What is reported of the target.
     pub fn local_state(&self) -> LocalState {
         self.state.lock().local()
+    }
+
+    /// Waits until every update that is under way now has ended.
+    pub(crate) async fn await_updates(&self) -> Result<()> {
+        for chunk in self.locks.held() {
+            drop(self.locks.lock(chunk).await?);
+        }
+        Ok(())
+    }
+
+    /// Whether the chunk may have a pending version, now or in a moment.
+    pub fn is_dirty(&self, chunk: ChunkId) -> bool {
+        self.dirty.contains(chunk)
+    }
+
+    /// Chunks that are being changed.
+    pub fn held_count(&self) -> usize {
+        self.locks.held_count()
     }
 
     /// Chunks with a pending version.

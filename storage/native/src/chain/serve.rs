@@ -11,7 +11,7 @@ use super::role::Standing;
 use crate::store::{ChunkState, ReadImage, ReadVersion, VersionState};
 use firepond_core::ids::{ChunkId, ChunkVersion};
 use firepond_core::routing::ChainTarget;
-use firepond_core::sys::clock::{Instant, now, timeout_at};
+use firepond_core::sys::clock::{Instant, now, sleep, timeout_at};
 use firepond_core::transport::Request;
 use firepond_core::wire::storage::{ChunkQuery, QueryCommittedReply};
 use firepond_core::wire::{MessageKind, decode, encode};
@@ -20,6 +20,9 @@ use std::time::Duration;
 
 /// How often a read begins again because the chunk moved on.
 const ROUNDS_MAX_COUNT: usize = 16;
+/// How long a read waits, at first, for a version that the tail has and this replica is storing.
+const ARRIVAL_PAUSE: Duration = Duration::from_micros(500);
+const ARRIVAL_PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How long the tail may take to say what is committed.
 const QUERY_PATIENCE: Duration = Duration::from_millis(1000);
 
@@ -101,10 +104,13 @@ impl<B: Backend> Replica<B> {
 
     /// What of a chunk may be shown now.
     async fn resolve(&self, chunk: ChunkId, deadline: Instant) -> Result<Shown> {
+        let mut pause = ARRIVAL_PAUSE;
         for _ in 0..ROUNDS_MAX_COUNT {
             let standing = self.standing();
+            // First: a chunk leaves the set after its state changed.
+            let arriving = self.dirty.contains(chunk);
             let state = self.backend.state(self.target, chunk)?;
-            match plan(&standing, state.as_ref())? {
+            match plan(&standing, state.as_ref(), arriving)? {
                 ReadPlan::Committed => return Ok(Shown::Committed),
                 ReadPlan::Settle => self.settle_until(chunk, deadline).await?,
                 ReadPlan::AskTail(tail) => {
@@ -113,8 +119,10 @@ impl<B: Backend> Replica<B> {
                     match after_answer(state.as_ref(), version) {
                         Chosen::Version(Some(found)) => return Ok(Shown::Exactly(found)),
                         Chosen::Version(None) => return Ok(Shown::Nothing),
-                        Chosen::Again => {}
+                        Chosen::Again if now() + pause >= deadline => break,
+                        Chosen::Again => sleep(pause).await,
                     }
+                    pause = (pause * 2).min(ARRIVAL_PAUSE_MAX);
                 }
             }
         }
@@ -164,8 +172,9 @@ impl<B: Backend> Replica<B> {
         for _ in 0..ROUNDS_MAX_COUNT {
             let standing = self.standing();
             standing.check_tail()?;
+            let arriving = self.dirty.contains(chunk);
             let state = self.backend.state(self.target, chunk)?;
-            if plan(&standing, state.as_ref())? == ReadPlan::Settle {
+            if plan(&standing, state.as_ref(), arriving)? == ReadPlan::Settle {
                 self.settle_until(chunk, deadline).await?;
                 continue;
             }

@@ -89,6 +89,7 @@ impl<B: Backend> Housekeeping<B> {
             }
             self.start_eviction(&replicas, &unknown);
             tokio::select! {
+                biased;
                 Some(ended) = self.running.join_next() => self.ended(ended.ok()),
                 Ok(()) = routing.changed() => {}
                 () = sleep(TICK) => {}

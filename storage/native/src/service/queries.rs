@@ -137,7 +137,7 @@ async fn visible<B: Backend>(
     state: &ChunkState,
     deadline: Instant,
 ) -> Result<Option<ChunkStat>> {
-    if state.pending.is_some() {
+    if state.pending.is_some() || replica.is_dirty(chunk) {
         let found = replica.stat(chunk, deadline).await?;
         return Ok(found.map(|(state, tag)| stat(chunk, &state, tag)));
     }

@@ -1,28 +1,45 @@
-//! A transport that can be cut: what a dead or isolated process sends never arrives.
+//! A transport with a switch and with weather: what a dead process sends never arrives; between the
+//! living, messages are delayed, lost or delivered twice, and nodes are cut off.
 
+use super::weather::{Fate, Weather};
 use firepond_core::buffer::BufferPool;
+use firepond_core::sys::clock::{now, sleep, sleep_until};
 use firepond_core::sys::disk::BoxFuture;
 use firepond_core::transport::{
     Connection, Handler, Listener, PeerAddress, Reply, Request, Transport,
 };
+use firepond_core::wire::MessageKind;
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long it takes to notice that a peer does not answer any more.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Another transport behind a switch.
 pub struct GatedTransport {
     pub inner: Arc<dyn Transport>,
     pub open: watch::Receiver<bool>,
+    pub name: String,
+    pub weather: Weather,
 }
 
 struct GatedConnection {
     inner: Arc<dyn Connection>,
     open: watch::Receiver<bool>,
+    name: String,
+    weather: Weather,
 }
 
 impl Transport for GatedTransport {
     fn connect(&self, address: &PeerAddress) -> Arc<dyn Connection> {
-        Arc::new(GatedConnection { inner: self.inner.connect(address), open: self.open.clone() })
+        Arc::new(GatedConnection {
+            inner: self.inner.connect(address),
+            open: self.open.clone(),
+            name: self.name.clone(),
+            weather: self.weather.clone(),
+        })
     }
 
     fn listen<'a>(
@@ -42,16 +59,63 @@ impl Transport for GatedTransport {
     }
 }
 
+fn lost(why: &str) -> Error {
+    Error::new(ErrorKind::PeerUnreachable, why)
+}
+
+impl GatedConnection {
+    async fn call_through(&self, request: Request) -> Result<Reply> {
+        let fate: Fate = self.weather.fate(&self.name, self.peer());
+        if fate.cut {
+            let until = request.deadline.min(now() + SILENCE);
+            sleep_until(until).await;
+            return Err(lost("cut off"));
+        }
+        if fate.delay > Duration::ZERO {
+            sleep(fate.delay).await;
+        }
+        if let Some(after) = fate.repeat_after {
+            // A client's message comes twice; a predecessor's comes when nobody waits for it any more.
+            match request.kind {
+                MessageKind::Update => self.deliver(&request, after),
+                MessageKind::Forward => {
+                    self.deliver(&request, after);
+                    return Err(lost("the request is late"));
+                }
+                _ => {}
+            }
+        }
+        if fate.lose_request {
+            return Err(lost("the request was lost"));
+        }
+        let reply = self.inner.call(request).await;
+        if fate.lose_reply || self.weather.is_cut(&self.name, self.peer()) {
+            return Err(lost("the reply was lost"));
+        }
+        reply
+    }
+
+    /// The message later: nobody hears its reply.
+    fn deliver(&self, request: &Request, after: Duration) {
+        let deadline = request.deadline + after;
+        let mut again = Request::new(request.kind, request.body.clone(), deadline);
+        again.payload = request.payload.clone();
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            sleep(after).await;
+            inner.call(again).await.ok();
+        });
+    }
+}
+
 impl Connection for GatedConnection {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Reply>> {
         Box::pin(async move {
             let mut open = self.open.clone();
             tokio::select! {
                 biased;
-                _ = open.wait_for(|open| !open) => {
-                    Err(Error::new(ErrorKind::PeerUnreachable, "cut off"))
-                }
-                result = self.inner.call(request) => result,
+                _ = open.wait_for(|open| !open) => Err(lost("cut off")),
+                result = self.call_through(request) => result,
             }
         })
     }

@@ -10,7 +10,7 @@ use firepond_core::routing::{
     PublicState, Routing, RoutingHandle,
 };
 use firepond_core::sys::clock::{Instant, now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 struct Member {
     info: NodeInfo,
@@ -24,7 +24,9 @@ pub struct Manager {
     chain_version: u32,
     targets: Vec<(u64, PublicState)>,
     members: BTreeMap<u64, Member>,
-    handles: Vec<RoutingHandle>,
+    /// Who follows: nodes by id, clients by 0.
+    handles: Vec<(u32, RoutingHandle)>,
+    cut: BTreeSet<u32>,
     incarnations: u64,
     pub namespaces: Vec<NamespaceInfo>,
     pub durability: Durability,
@@ -39,6 +41,7 @@ impl Manager {
             targets: Vec::new(),
             members: BTreeMap::new(),
             handles: Vec::new(),
+            cut: BTreeSet::new(),
             incarnations: 0,
             namespaces: Vec::new(),
             durability: Durability::Durable,
@@ -58,20 +61,22 @@ impl Manager {
 
     pub fn follow(&mut self, handle: RoutingHandle) {
         handle.publish(self.routing());
-        self.handles.push(handle);
+        self.handles.push((0, handle));
     }
 
-    /// A node that no longer gets routing.
-    pub fn unfollow(&mut self, handle: &RoutingHandle) {
-        let version = handle.current().version;
-        let same = |other: &RoutingHandle| {
-            std::ptr::eq(
-                std::sync::Arc::as_ptr(&other.current()),
-                std::sync::Arc::as_ptr(&handle.current()),
-            )
-        };
-        self.handles.retain(|other| !same(other));
-        assert!(version.0 > 0);
+    /// A node that hears nothing from the manager any more, nor the manager from it.
+    pub fn cut(&mut self, id: u32) {
+        self.cut.insert(id);
+    }
+
+    /// Everyone hears everything again.
+    pub fn mend(&mut self) {
+        self.cut.clear();
+        self.publish();
+    }
+
+    pub fn is_cut(&self, id: u32) -> bool {
+        self.cut.contains(&id)
     }
 
     /// A new life of a node: the old one's absence is recorded first.
@@ -93,7 +98,8 @@ impl Manager {
         };
         let member = Member { info, heard_at: now(), local: LocalState::Online };
         self.members.insert(u64::from(id), member);
-        self.handles.push(handle);
+        self.handles.retain(|(other, _)| *other != id);
+        self.handles.push((id, handle));
         self.publish();
     }
 
@@ -228,7 +234,7 @@ impl Manager {
     pub fn publish(&mut self) {
         self.version += 1;
         let routing = self.routing();
-        for handle in &self.handles {
+        for (_, handle) in self.handles.iter().filter(|(id, _)| !self.cut.contains(id)) {
             handle.publish(routing.clone());
         }
     }

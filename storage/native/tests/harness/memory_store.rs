@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId, WriteId};
 use firepond_core::payload::Payload;
 use firepond_core::sys::{clock, random};
 use firepond_core::wire::storage::{RecentWrite, UpdateKind};
@@ -17,7 +17,7 @@ use firepond_storage::store::{
     VersionState,
 };
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ const DISK_BYTES: u64 = 1 << 40;
 struct Stored {
     state: VersionState,
     bytes: Bytes,
+    rotten: bool,
 }
 
 #[derive(Clone, Default)]
@@ -39,12 +40,22 @@ struct Entry {
     before_commit: Option<Box<Entry>>,
 }
 
+/// The room on a disk.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Room {
+    #[default]
+    Ample,
+    /// Some updates find none, although the disk said that there is a little.
+    Scarce,
+    None,
+}
+
 #[derive(Default)]
 struct Inner {
     life: u64,
     chunks: BTreeMap<ChunkId, Entry>,
-    rotten: HashSet<ChunkId>,
-    full: bool,
+    room: Room,
+    slow_max_ms: u64,
     served: bool,
 }
 
@@ -83,11 +94,31 @@ impl MemoryStore {
     }
 
     pub fn set_full(&self, full: bool) {
-        self.inner.lock().full = full;
+        self.set_room(if full { Room::None } else { Room::Ample });
     }
 
+    pub fn set_room(&self, room: Room) {
+        self.inner.lock().room = room;
+    }
+
+    /// How long every operation takes at most, beside the usual.
+    pub fn set_slow(&self, slow_max_ms: u64) {
+        self.inner.lock().slow_max_ms = slow_max_ms;
+    }
+
+    /// The committed version of a chunk rots, if there is one.
     pub fn rot(&self, chunk: ChunkId) {
-        self.inner.lock().rotten.insert(chunk);
+        let mut inner = self.inner.lock();
+        let entry = inner.chunks.get_mut(&chunk);
+        if let Some(committed) = entry.and_then(|entry| entry.committed.as_mut()) {
+            committed.rotten = !committed.state.removed;
+        }
+    }
+
+    pub fn is_rotten(&self, chunk: ChunkId) -> bool {
+        let inner = self.inner.lock();
+        let committed = inner.chunks.get(&chunk).and_then(|entry| entry.committed.as_ref());
+        committed.is_some_and(|one| one.rotten)
     }
 
     pub fn served(&self) -> bool {
@@ -101,10 +132,12 @@ impl MemoryStore {
         }
         work(&mut inner)
     }
-}
 
-async fn pause() {
-    clock::sleep(Duration::from_micros(random::below(400))).await;
+    async fn pause(&self) {
+        let slow_max_ms = self.inner.lock().slow_max_ms;
+        let pause_ms = random::below(3) + random::below(slow_max_ms + 1);
+        clock::sleep(Duration::from_millis(pause_ms)).await;
+    }
 }
 
 fn content(entry: &Entry, write: &ChunkWrite, payload: &[u8]) -> Bytes {
@@ -127,13 +160,17 @@ fn check_order(entry: &Entry, write: &ChunkWrite) -> Result<Option<VersionState>
     if write.full_chunk {
         return Ok(None);
     }
+    let committed = entry.committed.as_ref().map(|one| one.state);
+    let same = |one: &VersionState| one.version == write.version && one.write_id == write.write_id;
+    if let Some(done) = committed.filter(same) {
+        return Ok(Some(done));
+    }
     if let Some(pending) = &entry.pending {
-        let same =
-            pending.state.version == write.version && pending.state.write_id == write.write_id;
+        let same = same(&pending.state);
         let error = Error::new(ErrorKind::UpdateStale, "another update is pending");
         return if same { Ok(Some(pending.state)) } else { Err(error) };
     }
-    let current = entry.committed.as_ref().map_or(0, |one| one.state.version.0);
+    let current = committed.map_or(0, |one| one.version.0);
     match write.version.0 {
         next if next == current + 1 => Ok(None),
         next if next > current => Err(Error::new(ErrorKind::UpdateGap, "gap")),
@@ -142,9 +179,9 @@ fn check_order(entry: &Entry, write: &ChunkWrite) -> Result<Option<VersionState>
 }
 
 fn remember(entry: &mut Entry, state: &VersionState) {
-    if entry.recent_writes.iter().all(|one| one.write_id != state.write_id) {
-        entry.recent_writes.push(RecentWrite { write_id: state.write_id, version: state.version });
-    }
+    let channel = |id: &WriteId| (id.client, id.channel);
+    entry.recent_writes.retain(|one| channel(&one.write_id) != channel(&state.write_id));
+    entry.recent_writes.push(RecentWrite { write_id: state.write_id, version: state.version });
     let excess = entry.recent_writes.len().saturating_sub(RECENT_WRITES_MAX_COUNT);
     entry.recent_writes.drain(..excess);
 }
@@ -160,18 +197,20 @@ impl Backend for MemoryStore {
         if has_payload && crc32c(&payload) != write.checksum {
             return Err(Error::new(ErrorKind::PayloadChecksumMismatch, "bytes changed"));
         }
-        pause().await;
+        self.pause().await;
         let state = self.with(|inner| {
-            if !write.full_chunk
-                && write.kind == UpdateKind::Write
-                && inner.rotten.contains(&write.chunk)
-            {
-                return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
-            }
-            let rotten = write.full_chunk.then_some(write.chunk);
+            let scarce = inner.room == Room::Scarce && random::below(4) == 0;
             let entry = inner.chunks.entry(write.chunk).or_default();
             if let Some(done) = check_order(entry, &write)? {
                 return Ok(done);
+            }
+            let partial = matches!(write.kind, UpdateKind::Write | UpdateKind::Truncate);
+            let rotten = entry.committed.as_ref().is_some_and(|one| one.rotten);
+            if rotten && partial && !write.full_chunk {
+                return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
+            }
+            if scarce && write.kind != UpdateKind::Remove {
+                return Err(Error::new(ErrorKind::DiskFull, "no room after all"));
             }
             let bytes = content(entry, &write, &payload);
             let state = VersionState {
@@ -191,15 +230,14 @@ impl Backend for MemoryStore {
             }
             if write.commit {
                 entry.pending = None;
-                entry.committed = Some(Stored { state, bytes });
+                entry.committed = Some(Stored { state, bytes, rotten: false });
                 remember(entry, &state);
             } else {
-                entry.pending = Some(Stored { state, bytes });
+                entry.pending = Some(Stored { state, bytes, rotten: false });
             }
-            rotten.map(|chunk| inner.rotten.remove(&chunk));
             Ok(state)
         })?;
-        pause().await;
+        self.pause().await;
         Ok(state)
     }
 
@@ -210,7 +248,7 @@ impl Backend for MemoryStore {
         version: ChunkVersion,
         chain_version: ChainVersion,
     ) -> Result<VersionState> {
-        pause().await;
+        self.pause().await;
         self.with(|inner| {
             let entry = inner.chunks.entry(chunk).or_default();
             let before = Box::new(entry.clone());
@@ -227,6 +265,21 @@ impl Backend for MemoryStore {
         })
     }
 
+    async fn drop_pending(
+        &self,
+        _target: TargetId,
+        chunk: ChunkId,
+        version: ChunkVersion,
+    ) -> Result<()> {
+        self.pause().await;
+        self.with(|inner| {
+            if let Some(entry) = inner.chunks.get_mut(&chunk) {
+                entry.pending.take_if(|one| one.state.version == version);
+            }
+            Ok(())
+        })
+    }
+
     async fn read(
         &self,
         _target: TargetId,
@@ -235,7 +288,7 @@ impl Backend for MemoryStore {
         offset: u32,
         len: u32,
     ) -> Result<ReadImage> {
-        pause().await;
+        self.pause().await;
         self.with(|inner| {
             let missing = || Error::new(ErrorKind::ChunkNotFound, "");
             let entry = inner.chunks.get(&chunk).ok_or_else(missing)?;
@@ -248,7 +301,7 @@ impl Backend for MemoryStore {
                 }
             };
             let found = found.filter(|one| !one.state.removed).ok_or_else(missing)?;
-            if inner.rotten.contains(&chunk) {
+            if found.rotten {
                 return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
             }
             let start = (offset as usize).min(found.bytes.len());
@@ -302,8 +355,12 @@ impl Backend for MemoryStore {
     }
 
     fn disk_space(&self) -> (u64, u64) {
-        let full = self.inner.lock().full;
-        (DISK_BYTES, if full { 0 } else { DISK_BYTES / 2 })
+        let free = match self.inner.lock().room {
+            Room::Ample => DISK_BYTES / 2,
+            Room::Scarce => 64 << 20,
+            Room::None => 0,
+        };
+        (DISK_BYTES, free)
     }
 
     fn disk_failed(&self) -> Option<Error> {

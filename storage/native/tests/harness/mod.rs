@@ -11,6 +11,7 @@ pub mod gate;
 pub mod manager;
 pub mod memory_store;
 pub mod node;
+pub mod weather;
 
 use bytes::Bytes;
 use firepond_core::buffer::BufferPool;
@@ -25,12 +26,15 @@ use firepond_core::wire::storage::{UpdateKind, UpdateReply};
 use firepond_core::{ErrorKind, Result};
 use firepond_storage::chain::Backend;
 use firepond_storage::store::ChunkState;
+use gate::GatedTransport;
 use manager::Manager;
 use memory_store::MemoryStore;
 use node::TestNode;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
+use weather::Weather;
 
 pub const CHAIN: ChainId = ChainId(1);
 pub const CHUNK_MAX: u32 = 1 << 20;
@@ -38,6 +42,7 @@ pub const CHUNK_MAX: u32 = 1 << 20;
 /// A cluster with one chain; node and target n are the n-th replica, from 1.
 pub struct Cluster {
     pub network: MemoryNetwork,
+    pub weather: Weather,
     pub nodes: Vec<TestNode>,
     pub manager: Arc<Mutex<Manager>>,
     client_count: u64,
@@ -76,11 +81,13 @@ impl Cluster {
     pub async fn start(replica_count: u64) -> Cluster {
         let network = MemoryNetwork::new();
         let manager = Arc::new(Mutex::new(Manager::new(replica_count)));
+        let weather = Weather::default();
         let mut nodes = Vec::new();
         for id in 1..=replica_count {
-            nodes.push(TestNode::start(&network, id as u32, MemoryStore::new(), &manager).await);
+            let (id, store) = (id as u32, MemoryStore::new());
+            nodes.push(TestNode::start(&network, &weather, id, store, &manager).await);
         }
-        let cluster = Cluster { network, nodes, manager, client_count: 0 };
+        let cluster = Cluster { network, weather, nodes, manager, client_count: 0 };
         cluster.manager.lock().create_chain();
         cluster.wait_serving().await;
         cluster
@@ -91,9 +98,13 @@ impl Cluster {
         self.client_count += 1;
         let (routing, _suspicions) = RoutingHandle::new();
         self.manager.lock().follow(routing.clone());
-        let transport = Arc::new(MemoryTransport::new(&self.network, pool()));
+        let inner = Arc::new(MemoryTransport::new(&self.network, pool()));
+        let (name, weather) = (format!("client{}", self.client_count), self.weather.clone());
+        let (switch, open) = watch::channel(true);
+        let transport = Arc::new(GatedTransport { inner, open, name, weather });
         let id = ClientId(1000 + self.client_count);
-        TestClient { chains: ChainClient::new(Peers::new(transport, routing), id) }
+        let chains = ChainClient::new(Peers::new(transport, routing), id);
+        TestClient { chains, _switch: Arc::new(switch) }
     }
 
     /// Kills a node; the manager sees it at once or never, as it is told.
@@ -106,7 +117,8 @@ impl Cluster {
     pub async fn restart(&mut self, index: usize) {
         let store = self.nodes[index].store.clone();
         let id = index as u32 + 1;
-        self.nodes[index] = TestNode::start(&self.network, id, store, &self.manager).await;
+        let (network, weather) = (&self.network, &self.weather);
+        self.nodes[index] = TestNode::start(network, weather, id, store, &self.manager).await;
     }
 
     /// Waits until every living node serves and nothing is pending.
@@ -151,6 +163,7 @@ fn comparable((chunk, state): (ChunkId, ChunkState)) -> Comparable {
 #[derive(Clone)]
 pub struct TestClient {
     pub chains: ChainClient,
+    _switch: Arc<watch::Sender<bool>>,
 }
 
 impl TestClient {

@@ -3,6 +3,7 @@
 use super::gate::GatedTransport;
 use super::manager::Manager;
 use super::memory_store::MemoryStore;
+use super::weather::Weather;
 use super::{CHAIN, pool};
 use firepond_core::ids::{Incarnation, NodeId, TargetId};
 use firepond_core::peer::Peers;
@@ -37,6 +38,7 @@ pub struct TestNode {
 impl TestNode {
     pub async fn start(
         network: &MemoryNetwork,
+        weather: &Weather,
         id: u32,
         store: MemoryStore,
         manager: &Arc<Mutex<Manager>>,
@@ -44,7 +46,9 @@ impl TestNode {
         let (routing, _suspicions) = RoutingHandle::new();
         let (open, gate) = watch::channel(true);
         let inner = Arc::new(MemoryTransport::new(network, pool()));
-        let transport: Arc<dyn Transport> = Arc::new(GatedTransport { inner, open: gate });
+        let (name, weather) = (format!("node{id}"), weather.clone());
+        let transport: Arc<dyn Transport> =
+            Arc::new(GatedTransport { inner, open: gate, name, weather });
         let peers = Peers::new(Arc::clone(&transport), routing.clone());
         let incarnation = Incarnation(manager.lock().next_incarnation());
         let node = Arc::new(Node::new(NodeId(id), incarnation, peers));
@@ -63,12 +67,16 @@ impl TestNode {
         let listener =
             transport.listen(&address, Arc::clone(&service) as _).await.expect("listens");
         let data_address = listener.address().0.clone();
-        manager.lock().register(id, incarnation, data_address, routing.clone());
+        manager.lock().register(id, incarnation, data_address.clone(), routing.clone());
         let housekeeping = Housekeeping::new(Arc::clone(&service), 1 << 30);
-        let tasks = vec![
-            tokio::spawn(housekeeping.run()),
-            tokio::spawn(heartbeats(Arc::clone(&replica), Arc::clone(manager), open.subscribe())),
-        ];
+        let pulse = Pulse {
+            replica: Arc::clone(&replica),
+            manager: Arc::clone(manager),
+            open: open.subscribe(),
+            address: data_address,
+            routing: routing.clone(),
+        };
+        let tasks = vec![tokio::spawn(housekeeping.run()), tokio::spawn(pulse.run())];
         let listener = Some(listener);
         TestNode { id: NodeId(id), store, replica, service, routing, open, listener, tasks }
     }
@@ -102,23 +110,37 @@ impl TestNode {
     }
 }
 
-async fn heartbeats(
+/// The heartbeats of a node.
+struct Pulse {
     replica: Arc<Replica<MemoryStore>>,
     manager: Arc<Mutex<Manager>>,
     open: watch::Receiver<bool>,
-) {
-    loop {
-        if *open.borrow() {
-            let token = replica.node.heartbeat_begin();
-            let (local, chain_version) = replica.report();
-            let node = &replica.node;
-            let known = manager.lock().heartbeat(node.id.0, node.incarnation, local, chain_version);
-            if known {
-                node.heartbeat_end(token, LEASE);
-            } else {
-                node.lease_lost();
+    address: String,
+    routing: RoutingHandle,
+}
+
+impl Pulse {
+    async fn run(self) {
+        loop {
+            let id = self.replica.node.id.0;
+            let hears = *self.open.borrow() && !self.manager.lock().is_cut(id);
+            if hears {
+                self.beat(id);
             }
+            clock::sleep(HEARTBEAT).await;
         }
-        clock::sleep(HEARTBEAT).await;
+    }
+
+    fn beat(&self, id: u32) {
+        let node = &self.replica.node;
+        let token = node.heartbeat_begin();
+        let (local, chain_version) = self.replica.report();
+        let mut manager = self.manager.lock();
+        if manager.heartbeat(id, node.incarnation, local, chain_version) {
+            node.heartbeat_end(token, LEASE);
+            return;
+        }
+        node.lease_lost();
+        manager.register(id, node.incarnation, self.address.clone(), self.routing.clone());
     }
 }
