@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -44,7 +44,12 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
     )
 
     @app.callback()
-    def root() -> None:
+    def root(
+        _: Annotated[
+            bool,
+            typer.Option("--version", callback=_show_version, is_eager=True, help="The version."),
+        ] = False,
+    ) -> None:
         """A distributed file system with a KV-cache tier. Start with `firepond up`."""
 
     first = next((word for word in words if not word.startswith("-")), "")
@@ -52,6 +57,14 @@ def make_app(words: Sequence[str] = ()) -> typer.Typer:
     for module in modules:
         importlib.import_module(module).register(app)
     return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from firepond import __version__
+
+        print(f"firepond {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:
@@ -64,7 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     from firepond.fs.errors import ConfigInvalid, FirepondError
 
     try:
-        code = make_app(arguments)(args=list(arguments), standalone_mode=False)
+        code = make_app(arguments)(
+            args=list(arguments), prog_name="firepond", standalone_mode=False
+        )
         return code if isinstance(code, int) else 0
     except ConfigInvalid as error:
         return _fail(_text(error), error.next_step, 2)
@@ -79,6 +94,9 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             return _fail(f"a defect of firepond: {error!r}", "report it with this line", 1)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message(), file=sys.stderr)
+            return 2
         return _fail(_usage(error), f"`{_command(error)} --help` shows how it is used", 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -30,7 +31,9 @@ def register(app: typer.Typer) -> None:
 def status(
     address: AddressOption = None,
     as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Show what the cluster is made of and what is wrong with it."""
     client = manager_client(address)
@@ -44,7 +47,10 @@ def status(
     if not watch:
         console.print(render(client.get("/v1/status")))
         return
-    with Live(render(client.get("/v1/status")), console=console) as live:
+    with (
+        suppress(KeyboardInterrupt),  # The way to leave; nothing was interrupted.
+        Live(render(client.get("/v1/status")), console=console) as live,
+    ):
         while True:
             time.sleep(WATCH_PAUSE_S)
             live.update(render(client.get("/v1/status")))

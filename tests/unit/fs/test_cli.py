@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import firepond
 from firepond.fs.cli.main import MODULES, make_app, run
 from firepond.fs.cli.status import human_bytes, render
 
@@ -51,6 +52,20 @@ def test_errors_are_one_line(
     assert " / next: " in output.err
     for word in words:
         assert word in output.err
+
+
+@pytest.mark.parametrize("line", ["", "admin", "admin namespaces"])
+def test_a_group_alone_shows_its_commands(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: the list can be read. Oracle: the help text with its lines, wrong usage as code."""
+    assert run(line.split()) == 2
+    output = capsys.readouterr().err
+    assert output.startswith("Usage: firepond") and output.count("\n") > 5
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: bug reports can name the version. Oracle: the package's."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"firepond {firepond.__version__}\n"
 
 
 def test_config_prints_every_key(capsys: pytest.CaptureFixture[str]) -> None:
