@@ -10,7 +10,8 @@ NATIVE_SOURCES := Cargo.toml Cargo.lock $(shell find fs/native meta/native stora
 export PYO3_BUILD_EXTENSION_MODULE := 1
 export PYO3_PYTHON := $(CURDIR)/$(PYTHON)
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The last is where rustup puts cargo, for shells that have not been told yet.
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(HOME)/.cargo/bin
 
 .PHONY: help
 help: ## Show this list
@@ -23,6 +24,7 @@ setup: .venv/ready ## Install missing Debian packages (as root) and the Python e
 	@bash fs/tools/setup.sh
 
 $(NATIVE): .venv/ready $(NATIVE_SOURCES)
+	@command -v cargo >/dev/null || bash fs/tools/setup.sh
 	cargo build --release -p firepond-native
 	@cp $(CARGO_TARGET_DIR)/release/lib_native.so $@.new && mv $@.new $@
 

@@ -20,9 +20,11 @@ if ((rust_major == 1 && rust_minor < 95)); then
 fi
 
 # Command → Debian package: what the build and the tests use.
-declare -A packages=([cc]=gcc [fusermount3]=fuse3 [fio]=fio [rsync]=rsync)
+declare -A packages=([fusermount3]=fuse3 [fio]=fio [rsync]=rsync)
 packages+=([sqlite3]=sqlite3 [git]=git [setpriv]=util-linux)
 missing=()
+# A compiler without the C library's files cannot link, and Debian only recommends them with gcc.
+echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || missing+=(gcc libc6-dev)
 for command in "${!packages[@]}"; do
     command -v "$command" >/dev/null || missing+=("${packages[$command]}")
 done
@@ -45,7 +47,8 @@ if ((${#missing[@]})); then
     fi
 fi
 
-[[ -x .venv/bin/python ]] || "$python" -m venv .venv
+# Anew, too, if an earlier run was interrupted while it was made.
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 pip() { .venv/bin/python -m pip --disable-pip-version-check -q "$@"; }
 pip install -c fs/tools/constraints.txt pip setuptools setuptools-rust
 # The dependencies come from pyproject.toml, at the versions of the constraints file; the native
