@@ -13,6 +13,7 @@ from firepond.fs.manager.controller import Controller
 from firepond.fs.manager.service import manager_routes
 from firepond.fs.service import http_errors, metrics
 from firepond.fs.service.agent import Agent
+from firepond.fs.service.body_limit import BodyLimit
 
 
 def make_app(
@@ -22,6 +23,7 @@ def make_app(
     started_s = time.monotonic()
     app = FastAPI(title="firepond", docs_url=None, redoc_url=None)
     http_errors.install(app)
+    app.add_middleware(BodyLimit)
 
     @app.get("/v1/health")
     async def health() -> dict[str, Any]:

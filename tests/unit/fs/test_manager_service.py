@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ from firepond.fs.manager.controller import Controller, rules_of
 from firepond.fs.manager.store import ManagerStore, take_term
 from firepond.fs.routing_follower import Snapshot
 from firepond.fs.service.app import make_app
+from firepond.fs.service.body_limit import BODY_MAX_BYTES
 from tests.unit.fs.manager_kit import FakeKv
 
 SETTINGS = ManagerSettings(replicas=1, chains_per_node=2)
@@ -268,3 +269,25 @@ def test_bad_requests(method: str, path: str, body: bytes, status: int, kind: st
             assert kind in ("", error["kind"])
 
     run(FakeKv(), work)
+
+
+def test_endless_body_is_refused() -> None:
+    """Goal: no client can fill the manager's memory. Method: a body without an end, in chunks.
+
+    Oracle: the status, and how much of it was taken.
+    """
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1 << 20
+            yield bytes(1 << 20)
+
+    async def work(http: Http, _: Controller) -> None:
+        reply = await http.post("/v1/suspicions", content=endless())
+        assert reply.status_code == 413, reply.text
+        assert reply.json()["error"]["kind"] == "invalid_argument"
+
+    run(FakeKv(), work)
+    assert taken <= BODY_MAX_BYTES + (2 << 20)
