@@ -148,7 +148,7 @@ class MetaSettings(Section):
         default=16, ge=1, le=4096, description="Chains that a new file is spread over, at most."
     )
     session_lease_ms: int = Field(
-        default=60_000,
+        default=15_000,
         ge=1000,
         le=3_600_000,
         description="How long the open files of a silent client are kept open.",

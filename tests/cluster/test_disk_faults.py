@@ -17,9 +17,12 @@ from tests.fixtures.cluster import TestCluster, wait_until
 PAGE_BYTES = 4096
 
 
-def pattern_page(number: int) -> bytes:
+FILE_COUNT = 24
+
+
+def pattern_page(file: int, number: int) -> bytes:
     """A page that is found again on disk by its contents."""
-    return f"firepond-rot-test-{number:08d}!".encode().ljust(PAGE_BYTES, b"#")
+    return f"firepond-rot-test-{file:04d}-{number:08d}!".encode().ljust(PAGE_BYTES, b"#")
 
 
 def flip_on_disk(directory: Path, page: bytes) -> bool:
@@ -44,23 +47,28 @@ def flip_on_disk(directory: Path, page: bytes) -> bool:
 def test_rot_is_repaired_from_another_replica(make_cluster: Callable[..., TestCluster]) -> None:
     """Goal: a flipped byte on one replica is never returned, is repaired, and is said so.
 
-    Method: find a page of a file in the data of one replica, flip a byte, read the file until that
-    replica met it. Oracle: contents; a WARN line that names the repair; replicas agree.
+    Method: flip a byte of each of some files in the data of one replica, read the files until that
+    replica met one. Oracle: contents; a WARN line that names the repair; replicas agree.
     """
     cluster = make_cluster()
-    cluster.allow("(?i)repair|checksum")
-    pages = b"".join(pattern_page(number) for number in range(64))
+    cluster.allow("mended from another replica|checksum")
+    contents = {
+        f"/rot-{file}": b"".join(pattern_page(file, number) for number in range(64))
+        for file in range(FILE_COUNT)
+    }
     with firepond.connect(cluster.address) as client:
-        client.write_bytes("/rot", pages)
+        for path, content in contents.items():
+            client.write_bytes(path, content)
     victim = cluster.process_at(1)
-    assert flip_on_disk(cluster.local.data_path(victim), pattern_page(17))
+    for file in range(FILE_COUNT):
+        assert flip_on_disk(cluster.local.data_path(victim), pattern_page(file, 17))
 
     def repaired() -> bool:
         with firepond.connect(cluster.address) as client:
-            for _ in range(8):
-                assert client.read_bytes("/rot") == pages
-        lines = "".join(path.read_text(errors="replace") for path in cluster.local.log_paths())
-        return "repaired" in lines
+            for path, content in contents.items():
+                assert client.read_bytes(path) == content
+        log = cluster.local.process(victim).log_path.read_text(errors="replace")
+        return "mended from another replica" in log
 
     wait_until(repaired, 30, "the replica repairs the block and says so")
     cluster.verify_replicas()

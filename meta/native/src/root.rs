@@ -19,12 +19,14 @@ use std::time::Duration;
 
 const MODE: u32 = 0o755;
 
-/// Makes the root directory unless it is there.
-pub(crate) async fn ensure<S: KvStore>(meta: &MetaService<S>) -> Result<()> {
+/// Makes the root directory unless it is there; says whether the store was empty.
+pub(crate) async fn ensure<S: KvStore>(meta: &MetaService<S>) -> Result<bool> {
+    let empty = View::reading(meta.store().begin()).inode(InodeId::ROOT).await?.is_none();
     let caller = Caller::internal(clock::now() + Duration::from_secs(30));
     let options = meta.options();
     let make = MakeRoot { uid: options.root_uid, gid: options.root_gid };
-    transact::run(meta, &caller, &make).await.map(drop)
+    transact::run(meta, &caller, &make).await?;
+    Ok(empty)
 }
 
 struct MakeRoot {

@@ -144,7 +144,9 @@ impl<S: KvStore> MetaService<S> {
             backlog: AtomicUsize::new(0),
             garbage: Notify::new(),
         }));
-        crate::root::ensure(&meta).await?;
+        if crate::root::ensure(&meta).await? {
+            meta.sessions().settled_from_start();
+        }
         background::count_inodes(&meta).await?;
         Ok(meta)
     }

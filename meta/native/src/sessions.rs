@@ -13,12 +13,14 @@ use firepond_core::wire::meta::OpenFile;
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// All sessions.
 pub(crate) struct Sessions {
     lease: Duration,
     started: Instant,
+    settled: AtomicBool,
     table: Mutex<Table>,
 }
 
@@ -68,7 +70,8 @@ impl Table {
 impl Sessions {
     /// No sessions; they live for `lease` without a sign of life.
     pub(crate) fn new(lease: Duration) -> Sessions {
-        Sessions { lease, started: clock::now(), table: Mutex::default() }
+        let (settled, table) = (AtomicBool::new(false), Mutex::default());
+        Sessions { lease, started: clock::now(), settled, table }
     }
 
     /// How long a session lives.
@@ -76,9 +79,14 @@ impl Sessions {
         self.lease
     }
 
+    /// Nobody can have anything open from an earlier life: the store was empty.
+    pub(crate) fn settled_from_start(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
     /// Whether every living client has had the time to say what it has open.
     pub(crate) fn is_settled(&self) -> bool {
-        clock::now() >= self.started + 2 * self.lease
+        self.settled.load(Ordering::Relaxed) || clock::now() >= self.started + 2 * self.lease
     }
 
     /// Notes a sign of life: whoever asks for anything is alive.
