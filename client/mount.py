@@ -122,6 +122,9 @@ def prepare(request: MountRequest) -> None:
             "this system has no /dev/fuse: run `modprobe fuse`, or give the container the device"
         )
         raise Unsupported(message)
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        message = f"no access to {_DEVICE}: mount as root, or have root run `chmod 666 {_DEVICE}`"
+        raise NotPermitted(message)
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         message = "only root may mount without fusermount3: install the package fuse3"
         raise NotPermitted(message)

@@ -307,7 +307,7 @@ class LocalCluster:
         self.reap(name)
         process = self.process(name)
         process.log_path.parent.mkdir(parents=True, exist_ok=True)
-        process.data_path.mkdir(parents=True, exist_ok=True)
+        process.data_path.mkdir(mode=0o700, parents=True, exist_ok=True)
         package_root = str(Path(__file__).resolve().parents[1] / "src")
         if not Path(package_root, "firepond").is_dir():
             package_root = str(Path(__file__).parents[2])

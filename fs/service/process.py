@@ -68,7 +68,8 @@ class _Process:
         self.stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # Private: what is below has the bytes of files that only their owners may read.
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         listening = _listen(self.settings.node.listen_host, self.settings.node.admin_port)
         port = listening.getsockname()[1]
         admin_address = f"{self.settings.node.public_host}:{port}"

@@ -136,7 +136,7 @@ class StorageRole:
     def start(self, node: NodeId, incarnation: Incarnation, routing: Any) -> None:
         """Opens the disks and listens."""
         for disk in self.disks:
-            Path(disk).mkdir(parents=True, exist_ok=True)
+            Path(disk).mkdir(mode=0o700, parents=True, exist_ok=True)
         storage, place = self._settings.storage, self._settings.node
         options: dict[str, int | str] = {
             "buffer_bytes": storage.buffer_bytes,
