@@ -143,7 +143,14 @@ def _copy(from_side: Side, to_side: Side, steps: list[Step], verify: bool) -> No
 def _connect(address: str | None) -> Cluster:
     from firepond.client.cluster import Cluster
 
-    return Cluster(resolve_address(address))
+    place = resolve_address(address)
+    if not sys.stderr.isatty():
+        return Cluster(place)
+    from rich.console import Console
+
+    # A manager that does not answer is asked for some seconds.
+    with Console(stderr=True).status(f"connecting to {place}"):
+        return Cluster(place)
 
 
 def _cluster_path(path: str) -> str:

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from firepond.fs.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, SetOption
+from firepond.fs.cli.options import (
+    DEFAULT_DIRECTORY,
+    DirectoryOption,
+    JsonOption,
+    SetOption,
+    load_settings,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -28,10 +34,10 @@ def up(
     A manager, a metadata server and storage processes run in the background, with all data below
     one directory. A cluster that exists there keeps its settings.
     """
-    from firepond.fs.config import load
     from firepond.fs.local_cluster import LocalCluster
 
-    load(None, {}, assignments or ())  # Refuses bad settings before anything starts.
+    # Refuses bad settings before anything starts; the processes read the same sources.
+    load_settings(None, assignments)
     cluster = LocalCluster(directory, storage, replicas, settings=assignments or ())
     started = cluster.start()
     _wait(cluster, timeout_s, quiet=as_json)
@@ -50,7 +56,9 @@ def _wait(cluster: Any, timeout_s: float, quiet: bool) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as bar:
         task = bar.add_task("starting processes", total=None)
 
         def on_progress(status: dict[str, Any]) -> None:

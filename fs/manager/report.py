@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from firepond.fs.ids import Term
-from firepond.fs.manager.model import Chain, Node, PublicState, State
+from firepond.fs.manager.model import Chain, Durability, Node, PublicState, State
 from firepond.fs.manager.routing import namespace_info
 
 
@@ -36,7 +36,10 @@ def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
 
 
 def _waiting_for(state: State) -> str | None:
-    """Why the cluster is not ready, in words; None when every chain serves and meta lives."""
+    """Why the cluster is not ready, in words; None when all files can be used.
+
+    A cache chain whose only replica is away makes no difference: its values are misses until then.
+    """
     if not state.tables:
         have, need = len(state.storage_nodes()), state.rules.storage_nodes_needed
         return f"{need - have} more storage nodes ({have} of {need} have registered)"
@@ -45,7 +48,8 @@ def _waiting_for(state: State) -> str | None:
     down = [
         chain.id
         for chain in state.chains.values()
-        if not any(one.state is PublicState.SERVING for one in chain.members)
+        if chain.durability is Durability.DURABLE
+        and not any(one.state is PublicState.SERVING for one in chain.members)
     ]
     return f"{len(down)} chains that have no serving target" if down else None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from firepond.fs.errors import InvalidArgument, NamespaceConflict, NamespaceUnknown, NodeUnknown
-from firepond.fs.ids import Incarnation, NodeId
+from firepond.fs.ids import Incarnation, NodeId, Term
 from firepond.fs.manager.decide import decide, load
 from firepond.fs.manager.events import (
     AllocateNodeId,
@@ -17,6 +19,7 @@ from firepond.fs.manager.events import (
     Tick,
 )
 from firepond.fs.manager.model import CACHE_TABLE, FILE_TABLE, Durability, LocalState
+from firepond.fs.manager.report import cluster_status
 from tests.unit.fs.manager_kit import MILLISECOND, Manager, ready
 
 
@@ -248,3 +251,20 @@ def test_extending_adds_chains_on_new_nodes() -> None:
     assert {str(one.state) for one in added.members} == {"offline"}
     final = manager.state.chains[added.id]
     assert {str(one.state) for one in final.members} == {"serving"}
+
+
+def test_lost_cache_does_not_make_files_unavailable() -> None:
+    """Goal: "not ready" means files. Oracle: the status with one, then with all nodes dead."""
+    manager, nodes = ready()
+    meta = NodeId(manager.state.node_id_next)
+    manager.do(AllocateNodeId())
+    manager.register(meta, role="meta")
+
+    def seen() -> dict[str, Any]:
+        return cluster_status(manager.state, Term(1), manager.now_ns)
+
+    assert seen()["ready"] and set(seen()["target_states"]) == {"serving"}
+    manager.do(Observed(gone=((nodes[0], manager.lives[nodes[0]]),)))
+    assert seen()["ready"] and seen()["target_states"]["last-serving"] == 1
+    manager.do(Observed(gone=tuple((node, manager.lives[node]) for node in nodes[1:])))
+    assert not seen()["ready"] and "chains" in seen()["waiting_for"]
