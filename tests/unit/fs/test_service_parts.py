@@ -75,3 +75,24 @@ def test_foreign_process_is_never_signalled(tmp_path: Path) -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_native_logs_have_the_same_keys(tmp_path: Path) -> None:
+    """Goal: one query reads the logs of both languages. Method: an engine's own first line.
+
+    Oracle: its keys, and the spelling of its level.
+    """
+    program = (
+        "from firepond import _native\n"
+        "_native.logging_init('info')\n"
+        f"engine = _native.MetaEngine(1, 1, '127.0.0.1:0', {str(tmp_path)!r},"
+        " _native.RoutingHandle(), {'store': 'memory'})\n"
+        "engine.start()\n"
+        "engine.stop()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    line = json.loads(done.stderr.splitlines()[0])
+    assert {"timestamp", "level", "event", "logger", "address"} <= set(line)
+    assert line["level"] == "info" and line["logger"].startswith("firepond_meta")
