@@ -5,7 +5,7 @@
 //! version; every mended chunk is one WARN line, as a disk that rots is the operator's business.
 
 use super::backend::Backend;
-use super::replica::Replica;
+use super::replica::{Replica, to_its_end};
 use crate::store::{ChunkState, ChunkWrite, ReadImage, ReadVersion, VersionState};
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
@@ -19,6 +19,7 @@ use firepond_core::wire::storage::{
     READ_FLAG_RELAXED, ReadIo, ReadResult, UpdateKind, decode_table, encode_table,
 };
 use firepond_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long one replica may take to send its copy.
@@ -27,7 +28,7 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 impl<B: Backend> Replica<B> {
     /// Answers a read of rotten blocks from another replica, and mends the chunk here.
     pub(super) async fn read_mended(
-        &self,
+        self: &Arc<Self>,
         chunk: ChunkId,
         which: ReadVersion,
         offset: u32,
@@ -40,9 +41,14 @@ impl<B: Backend> Replica<B> {
             return Err(error);
         };
         let (bytes, source) = self.fetch(chunk, &wanted).await.map_err(|_| error)?;
-        let guard = self.lock(chunk).await?;
-        self.mend_locked(chunk, &wanted, &bytes, source).await?;
-        drop(guard);
+        let (replica, copy) = (Arc::clone(self), bytes.clone());
+        to_its_end(async move {
+            let guard = replica.lock(chunk).await?;
+            replica.mend_locked(chunk, &wanted, &copy, source).await?;
+            drop(guard);
+            Ok(())
+        })
+        .await?;
         let start = (offset as usize).min(bytes.len());
         let end = (start + len as usize).min(bytes.len());
         let part = bytes.slice(start..end);

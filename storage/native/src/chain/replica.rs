@@ -242,12 +242,12 @@ impl<B: Backend> Replica<B> {
                 .with("target", self.target));
         };
         let replica = Arc::clone(self);
-        let running = task::spawn(async move {
+        to_its_end(async move {
             let result = replica.run(&job).await;
             drop(permit);
             result
-        });
-        running.await.map_err(|error| Error::internal(format!("an update ended: {error}")))?
+        })
+        .await
     }
 
     async fn run(&self, job: &Job) -> Result<UpdateReply> {
@@ -323,12 +323,16 @@ impl<B: Backend> Replica<B> {
     ///
     /// # Errors
     /// As the chain.
-    pub async fn settle(&self, chunk: ChunkId) -> Result<()> {
-        let guard = self.locks.lock(chunk).await?;
-        let result = self.settle_locked(chunk).await;
-        self.refresh_dirty(chunk);
-        drop(guard);
-        result
+    pub async fn settle(self: &Arc<Self>, chunk: ChunkId) -> Result<()> {
+        let replica = Arc::clone(self);
+        to_its_end(async move {
+            let guard = replica.locks.lock(chunk).await?;
+            let result = replica.settle_locked(chunk).await;
+            replica.refresh_dirty(chunk);
+            drop(guard);
+            result
+        })
+        .await
     }
 
     /// As `settle`, under the chunk's lock.
@@ -388,6 +392,15 @@ impl<B: Backend> Replica<B> {
     pub fn dirty_count(&self) -> usize {
         self.dirty.count()
     }
+}
+
+/// Work under a chunk's lock goes on although whoever waits for it is gone: half done, it would leave
+/// the store at work without the lock.
+pub(crate) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let running = task::spawn(work);
+    running.await.map_err(|error| Error::internal(format!("work on a chunk ended: {error}")))?
 }
 
 fn check(standing: &Standing, job: &Job) -> Result<()> {

@@ -12,7 +12,6 @@ use super::backend::Backend;
 use super::replica::Replica;
 use super::role::Standing;
 use firepond_core::ids::{ChainVersion, ChunkId};
-use firepond_core::sys::task;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -73,16 +72,11 @@ fn settled(result: Option<Result<bool, tokio::task::JoinError>>) -> bool {
 }
 
 async fn settle<B: Backend>(replica: &Arc<Replica<B>>, chunk: ChunkId) -> bool {
-    let replica = Arc::clone(replica);
-    // A task of its own: what began is not to be cut off when the sweep is.
-    let running = task::spawn(async move {
-        let result = replica.settle(chunk).await;
-        if let Err(error) = &result {
-            tracing::info!(%chunk, target_id = replica.target.0, %error, "still pending");
-        }
-        result.is_ok()
-    });
-    running.await.unwrap_or(false)
+    let result = replica.settle(chunk).await;
+    if let Err(error) = &result {
+        tracing::info!(%chunk, target_id = replica.target.0, %error, "still pending");
+    }
+    result.is_ok()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use firepond_core::transport::Request;
 use firepond_core::wire::storage::{ChunkQuery, QueryCommittedReply};
 use firepond_core::wire::{MessageKind, decode, encode};
 use firepond_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a read begins again because the chunk moved on.
@@ -46,7 +47,7 @@ impl<B: Backend> Replica<B> {
     /// # Errors
     /// `ChunkNotFound`, `TargetNotServing`, `LeaseExpired`, or what the store and the tail say.
     pub async fn read(
-        &self,
+        self: &Arc<Self>,
         standing: &Standing,
         chunk: ChunkId,
         offset: u32,
@@ -83,7 +84,7 @@ impl<B: Backend> Replica<B> {
     }
 
     async fn read_version(
-        &self,
+        self: &Arc<Self>,
         chunk: ChunkId,
         which: ReadVersion,
         offset: u32,
@@ -103,7 +104,7 @@ impl<B: Backend> Replica<B> {
     }
 
     /// What of a chunk may be shown now.
-    async fn resolve(&self, chunk: ChunkId, deadline: Instant) -> Result<Shown> {
+    async fn resolve(self: &Arc<Self>, chunk: ChunkId, deadline: Instant) -> Result<Shown> {
         let mut pause = ARRIVAL_PAUSE;
         for _ in 0..ROUNDS_MAX_COUNT {
             let standing = self.standing();
@@ -129,7 +130,7 @@ impl<B: Backend> Replica<B> {
         Err(busy(chunk))
     }
 
-    async fn settle_until(&self, chunk: ChunkId, deadline: Instant) -> Result<()> {
+    async fn settle_until(self: &Arc<Self>, chunk: ChunkId, deadline: Instant) -> Result<()> {
         match timeout_at(deadline, self.settle(chunk)).await {
             Some(result) => result,
             None => Err(busy(chunk)),
@@ -168,7 +169,11 @@ impl<B: Backend> Replica<B> {
     ///
     /// # Errors
     /// `TargetNotServing` when this is not the tail.
-    pub async fn committed(&self, chunk: ChunkId, deadline: Instant) -> Result<ChunkVersion> {
+    pub async fn committed(
+        self: &Arc<Self>,
+        chunk: ChunkId,
+        deadline: Instant,
+    ) -> Result<ChunkVersion> {
         for _ in 0..ROUNDS_MAX_COUNT {
             let standing = self.standing();
             standing.check_tail()?;
@@ -189,7 +194,7 @@ impl<B: Backend> Replica<B> {
     /// # Errors
     /// As `read`.
     pub async fn stat(
-        &self,
+        self: &Arc<Self>,
         chunk: ChunkId,
         deadline: Instant,
     ) -> Result<Option<(VersionState, [u8; 32])>> {

@@ -314,8 +314,11 @@ impl Update {
         if matches!(self.link, Link::Running(_)) {
             return;
         }
-        actions.push(Action::FailTarget(error.clone()));
-        self.finish(Err(error), actions);
+        // Not the store's own kind: that could read as a refusal, and those above would give it up.
+        let why = "the target lost the update and leaves the chain";
+        let lost = Error::new(ErrorKind::TargetNotServing, why).with("cause", &error);
+        actions.push(Action::FailTarget(error));
+        self.finish(Err(lost), actions);
     }
 
     /// Nobody at or below the successor has the update, unless an earlier try went unanswered.

@@ -210,7 +210,7 @@ fn lost_updates_take_the_target_out() {
     step(&mut update, &head(7), Event::Started);
     assert!(step(&mut update, &head(7), broken()).is_empty(), "the successor's answer decides");
     let ended = step(&mut update, &head(7), Event::Forwarded(Ok(below(7, 1))));
-    assert_eq!(ended, ["fail target", "error io_failed"]);
+    assert_eq!(ended, ["fail target", "error target_not_serving"], "no refusal");
 
     let mut careful = Update::new(Plan { persist_first: true, ..plan() });
     assert_eq!(step(&mut careful, &head(7), Event::Started), ["apply"]);

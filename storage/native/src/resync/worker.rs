@@ -7,6 +7,7 @@ use super::compare::{Difference, differences};
 use super::pace::Pace;
 use super::successor::{LAST, PAGE_MAX_COUNT, following};
 use crate::chain::forward::{image, send, whole_chunk};
+use crate::chain::replica::to_its_end;
 use crate::chain::{Backend, Replica};
 use crate::store::VersionState;
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
@@ -169,12 +170,18 @@ impl<B: Backend> Resync<B> {
         Ok(())
     }
 
-    /// Makes one chunk of the successor equal to ours, under the chunk's lock.
+    /// Waits for the chunk's turn, and sends it.
     async fn send_one(&self, difference: Difference) -> Result<()> {
-        let chunk = difference.chunk;
-        let len = self.replica.backend.state(self.replica.target, chunk)?;
+        let len = self.replica.backend.state(self.replica.target, difference.chunk)?;
         let len = len.and_then(|state| state.committed).map_or(0, |one| u64::from(one.len));
         self.pace.take(len).await;
+        let resync = self.clone();
+        to_its_end(async move { resync.send_locked(difference).await }).await
+    }
+
+    /// Makes one chunk of the successor equal to ours, under the chunk's lock.
+    async fn send_locked(&self, difference: Difference) -> Result<()> {
+        let chunk = difference.chunk;
         let guard = self.replica.lock(chunk).await?;
         // What is pending here goes to the successor as it is brought to its end.
         let settled = self.replica.settle_locked(chunk).await;

@@ -7,7 +7,7 @@
 use super::handler::StorageService;
 use super::join::join_bounded;
 use super::targets::find_in;
-use crate::chain::Backend;
+use crate::chain::{Backend, Replica};
 use crate::store::ReadImage;
 use firepond_core::ids::{ChainId, ChunkId, TargetId};
 use firepond_core::payload::Payload;
@@ -19,6 +19,7 @@ use firepond_core::wire::storage::{
 };
 use firepond_core::wire::{CHUNK_MAX_BYTES, PAYLOAD_MAX_BYTES};
 use firepond_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
 
 /// Reads of one batch that wait for the disk at the same time.
 const CONCURRENT_COUNT: usize = 64;
@@ -61,7 +62,7 @@ impl<B: Backend> StorageService<B> {
 }
 
 async fn read_one<B: Backend>(
-    replica: &crate::chain::Replica<B>,
+    replica: &Arc<Replica<B>>,
     routing: &Routing,
     io: &ReadIo,
     deadline: Instant,

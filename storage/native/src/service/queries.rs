@@ -10,6 +10,7 @@ use firepond_core::wire::storage::{
     QueryCommittedReply, QueryCommittedRequest, SpaceReply, TargetSpace,
 };
 use firepond_core::{Error, Result};
+use std::sync::Arc;
 
 /// Chunks of one request.
 const CHUNKS_MAX_COUNT: usize = 16_384;
@@ -132,7 +133,7 @@ fn check_count(count: usize) -> Result<()> {
 
 /// What a client may see of a listed chunk.
 async fn visible<B: Backend>(
-    replica: &Replica<B>,
+    replica: &Arc<Replica<B>>,
     chunk: ChunkId,
     state: &ChunkState,
     deadline: Instant,

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId, WriteId};
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::sys::{clock, random};
 use firepond_core::wire::storage::{RecentWrite, UpdateKind};
@@ -178,10 +178,14 @@ fn check_order(entry: &Entry, write: &ChunkWrite) -> Result<Option<VersionState>
     }
 }
 
-fn remember(entry: &mut Entry, state: &VersionState) {
-    let channel = |id: &WriteId| (id.client, id.channel);
-    entry.recent_writes.retain(|one| channel(&one.write_id) != channel(&state.write_id));
-    entry.recent_writes.push(RecentWrite { write_id: state.write_id, version: state.version });
+fn made(state: &VersionState) -> RecentWrite {
+    RecentWrite { write_id: state.write_id, version: state.version }
+}
+
+fn remember(entry: &mut Entry, recent: &RecentWrite) {
+    let channel = |one: &RecentWrite| (one.write_id.client, one.write_id.channel);
+    entry.recent_writes.retain(|one| channel(one) != channel(recent));
+    entry.recent_writes.push(*recent);
     let excess = entry.recent_writes.len().saturating_sub(RECENT_WRITES_MAX_COUNT);
     entry.recent_writes.drain(..excess);
 }
@@ -226,12 +230,15 @@ impl Backend for MemoryStore {
                 entry.tag = write.tag;
             }
             if write.full_chunk {
-                entry.recent_writes = write.recent_writes.clone();
+                entry.recent_writes.clear();
+                for recent in &write.recent_writes {
+                    remember(entry, recent);
+                }
             }
             if write.commit {
                 entry.pending = None;
                 entry.committed = Some(Stored { state, bytes, rotten: false });
-                remember(entry, &state);
+                remember(entry, &made(&state));
             } else {
                 entry.pending = Some(Stored { state, bytes, rotten: false });
             }
@@ -259,7 +266,7 @@ impl Backend for MemoryStore {
             pending.state.chain_version = chain_version;
             let state = pending.state;
             entry.committed = Some(pending);
-            remember(entry, &state);
+            remember(entry, &made(&state));
             entry.before_commit = Some(before);
             Ok(state)
         })

@@ -9,7 +9,7 @@ use firepond_core::sys::clock;
 use firepond_storage::chain::{Backend, Replica};
 use firepond_storage::store::VersionState;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,14 @@ impl Audit {
                 clock::sleep(PERIOD).await;
             }
         });
+    }
+
+    /// Forgets what is newer than these versions.
+    pub fn blackout(&self, newest: &BTreeMap<u32, u64>) {
+        let mut inner = self.0.lock();
+        let kept = |number: u32, version: u64| version <= newest.get(&number).map_or(0, |v| *v);
+        inner.by_version.retain(|(number, version), _| kept(*number, *version));
+        inner.by_write.retain(|(number, _), state| kept(*number, state.version.0));
     }
 
     /// The first thing that was wrong.

@@ -3,8 +3,10 @@
 
 use super::CHUNK_COUNT;
 use super::audit::Audit;
+use super::history::History;
 use crate::harness::memory_store::Room;
 use crate::harness::{CHUNK_MAX, Cluster, chunk};
+use firepond_core::routing::PublicState;
 use firepond_core::sys::clock::{self, Instant, now};
 use firepond_core::sys::random;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::Duration;
 /// The faults of one run.
 pub struct Faults {
     pub audit: Audit,
+    pub history: History,
     pub start: Instant,
     /// What happened and when, for a seed that fails.
     pub log: Vec<String>,
@@ -89,6 +92,13 @@ impl Faults {
         match seen {
             true => cluster.kill(index),
             false => cluster.nodes[index].kill(),
+        }
+        let states = cluster.manager.lock().states();
+        let serves = |state| matches!(state, PublicState::Serving | PublicState::LastServing);
+        let mut complete = states.iter().filter(|(_, state)| serves(*state));
+        if complete.all(|(id, _)| !cluster.nodes[*id as usize - 1].is_alive()) {
+            self.note("blackout".to_owned());
+            self.audit.blackout(&self.history.blackout());
         }
     }
 

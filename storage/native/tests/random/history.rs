@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A change of a chunk.
@@ -55,6 +56,25 @@ impl History {
     pub fn ended(&self, chunk: u32, begun: u64, deed: Deed, note: String) {
         let ended = self.tick();
         self.0.lock().records.push(Record { chunk, begun, ended, deed, note });
+    }
+
+    /// All replicas died at once: what was not acknowledged yet may be lost although somebody saw it, as
+    /// the tail shows an update while those above it still store it. Forgets such reads; the newest
+    /// version of each chunk that was acknowledged.
+    pub fn blackout(&self) -> BTreeMap<u32, u64> {
+        let mut inner = self.0.lock();
+        let mut newest = BTreeMap::new();
+        for record in &inner.records {
+            let version = newest.entry(record.chunk).or_insert(0);
+            if let Deed::Update { version: Some(acknowledged), .. } = &record.deed {
+                *version = acknowledged.max(version).to_owned();
+            }
+        }
+        inner.records.retain(|record| match &record.deed {
+            Deed::Read { seen: Some((version, _)) } => *version <= newest[&record.chunk],
+            _ => true,
+        });
+        newest
     }
 
     /// The deeds on a chunk, in the order of their beginnings.
