@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,8 +34,11 @@ WIDTH = 170
 """Of the table in a log; a terminal has its own."""
 
 
+FAMILIES = ("sequential", "small-reads", "metadata", "mount", "kv")
+
+
 def families(address: str, directory: Path, context: Context) -> dict[str, Callable[[], list[Row]]]:
-    """What is measured, by the name that `--only` takes."""
+    """What is measured, by the names in FAMILIES."""
     local = directory / "local-metadata"
     local.mkdir()
     return {
@@ -68,9 +72,14 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: proves that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
-    parser.add_argument("--only", action="append", default=[], metavar="FAMILY", help="one family")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=FAMILIES, help="a family; may be repeated"
+    )
     parser.add_argument("--directory", type=Path, help="measure below this, not below build/")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if chosen.json is not None and not chosen.json.absolute().parent.is_dir():
+        parser.error(f"--json: {chosen.json.absolute().parent} is not a directory")
+    return chosen
 
 
 def main() -> int:
@@ -84,9 +93,13 @@ def main() -> int:
         console.print(f"a full run needs {FREE_BYTES_MIN >> 30} GiB of free disk below {parent}")
         return 1
     context = Context(quick=chosen.quick)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     try:
         rows = measure(console, directory, context, chosen.only)
+    except KeyboardInterrupt:
+        console.print("interrupted; everything was taken down")
+        return 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     print_table(console, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -82,9 +83,13 @@ def main() -> int:
         console.print(f"the demo needs {FREE_BYTES_MIN >> 30} GiB of free disk below {ROOT}")
         return 1
     (ROOT / "build").mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=ROOT / "build"))
     try:
         run(console, directory)
+    except KeyboardInterrupt:
+        console.print("interrupted; everything is taken down again")
+        return 130
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -30,4 +31,8 @@ def bench(
             "the benchmarks are in the source tree, which is not here", {"looked_in": str(root)}
         )
     command = [sys.executable, "-m", "benchmarks", *(arguments or ())]
-    return subprocess.run(command, cwd=root, check=False).returncode
+    child = subprocess.Popen(command, cwd=root)
+    while True:
+        # Ctrl-C reaches the benchmarks, too, which take their cluster down before they end.
+        with suppress(KeyboardInterrupt):
+            return child.wait()

@@ -152,6 +152,7 @@ def test_sqlite_transactions(mount: Path, journal: str) -> None:
 
 
 FIO_COMMON = ("--size=16m", "--verify=crc32c", "--verify_fatal=1", "--end_fsync=1", "--minimal")
+FIO_COMMON += ("--verify_state_save=0",)  # Or it leaves files in the current directory.
 
 
 @pytest.mark.parametrize(
