@@ -30,6 +30,9 @@ pub(super) struct InodeState {
     pub(super) local: Mutex<Local>,
 }
 
+/// No count of writes: the settlement leaves some of them open.
+const COVERS_NOTHING: u64 = u64::MAX;
+
 /// What is known and dirty.
 pub(super) struct Local {
     attributes: Attributes,
@@ -206,7 +209,8 @@ impl Local {
             truncate_version: self.attributes.truncate_version,
             modified_ns: self.modified_ns,
         };
-        (Some(hint), self.write_count)
+        // A write that is on its way is not part of the hint, and a settlement must not pass for it.
+        (Some(hint), if self.dirty.is_empty() { self.write_count } else { COVERS_NOTHING })
     }
 
     /// Whether the service does not know of some write yet.
@@ -247,5 +251,66 @@ impl Local {
         let rest = self.size().saturating_sub(offset);
         let len = len.min(usize::try_from(rest).unwrap_or(usize::MAX));
         ReadView { len, overlay: self.dirty.overlay(offset, len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_system::dirty::Put;
+    use firepond_core::ids::{ChainTableId, ChainTableVersion, ChunkIndex};
+    use firepond_core::layout::LayoutKind;
+    use firepond_core::wire::meta::InodeKind;
+
+    fn state() -> InodeState {
+        let layout = FileLayout {
+            kind: LayoutKind::Replicated,
+            table: ChainTableId(1),
+            table_version: ChainTableVersion(1),
+            chunk_size_bytes: 1 << 16,
+            stripe_count: 1,
+            seed: 0,
+        };
+        let attributes = Attributes {
+            inode: InodeId(9),
+            kind: InodeKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            link_count: 1,
+            size_bytes: 0,
+            accessed_ns: 1,
+            modified_ns: 1,
+            changed_ns: 1,
+            truncate_version: 0,
+            layout: Some(layout),
+        };
+        InodeState::new(attributes, layout)
+    }
+
+    /// Goal: a settlement that began before a write was acknowledged does not pass for it, so the
+    /// next append finds the right end. Oracle: the visible size.
+    #[tokio::test]
+    async fn a_settlement_covers_only_what_it_told() {
+        let pool = firepond_core::buffer::BufferPool::new(firepond_core::buffer::BUFFER_MAX_BYTES);
+        let state = state();
+        let mut local = state.local.lock();
+        let mut buffer = Some(pool.try_acquire(8).expect("room"));
+        let put = local.dirty.put(ChunkIndex(0), 0, b"12345678", &mut buffer, clock::now());
+        assert!(matches!(put, Put::Done));
+        local.wrote(8);
+        // The write is on its way when the settlement begins, and has ended when it returns.
+        let (_, count) = local.hint();
+        local.dirty = Dirty::new(1 << 16);
+        local.acknowledged(8);
+        let told = local.attributes.clone();
+        local.settled(&told, count);
+        assert_eq!(local.size(), 8);
+        // The next one tells all of it.
+        let (hint, count) = local.hint();
+        assert_eq!(hint.map(|hint| hint.size_bytes), Some(8));
+        let told = Attributes { size_bytes: 8, ..told };
+        local.settled(&told, count);
+        assert_eq!((local.size(), local.unsettled()), (8, false));
     }
 }
