@@ -258,7 +258,8 @@ def _mount_command(
 
 
 def _umount_command(
-    mount_point: Annotated[Path, typer.Argument(help="Where it is mounted.")],
+    # Text, because for a path typer asks the mount, which may wait for a cluster that is gone.
+    mount_point: Annotated[str, typer.Argument(help="Where it is mounted.")],
     lazy: Annotated[
         bool, typer.Option(help="Take it away at once; open files work until they are closed.")
     ] = False,
