@@ -113,9 +113,13 @@ def _add_node_routes(router: APIRouter, controller: Controller) -> None:
             disks=tuple(disk.path for disk in body.disks),
             report={"disks": [disk.model_dump() for disk in body.disks]},
         )
-        await controller.register(event, received_ns)
+        state = await controller.register(event, received_ns)
         settings = controller.settings
-        return {"lease_ms": settings.lease_ms, "heartbeat_ms": settings.heartbeat_ms}
+        return {
+            "lease_ms": settings.lease_ms,
+            "heartbeat_ms": settings.heartbeat_ms,
+            "routing_version": state.version,
+        }
 
     @router.post("/heartbeat")
     async def heartbeat(body: HeartbeatBody) -> dict[str, Any]:

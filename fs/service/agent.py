@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S = 1.0
 RETRY_PAUSE_S = 0.1
 EARLY_BEAT_DELAY_S = 0.03
+ROUTING_POLL_S = 0.005
 
 
 class Agent:
@@ -138,9 +140,24 @@ class Agent:
             self._log.info("registration failed, trying again", error=str(error))
             self._stopping.wait(RETRY_PAUSE_S)
             return None
+        if not self._follows(reply["routing_version"], reply["lease_ms"] / 1000):
+            self._log.info("registered, but the routing does not arrive, trying again")
+            return None
         self.role.lease_end(token, reply["lease_ms"])
         self._log.info("registered", node=self.node)
         return int(reply["heartbeat_ms"])
+
+    def _follows(self, version: int, patience_s: float) -> bool:
+        """Waits for the routing of the registration.
+
+        A node that was evicted may still believe older routing in which it serves; with a lease it
+        would answer from data that the others have replaced.
+        """
+        deadline_s = time.monotonic() + patience_s
+        while self._routing.version < version:
+            if time.monotonic() >= deadline_s or self._stopping.wait(ROUTING_POLL_S):
+                return False
+        return True
 
     def _beat_until_unknown(self, heartbeat_ms: int) -> None:
         failing = False
