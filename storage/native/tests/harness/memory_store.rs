@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId, WriteId};
 use firepond_core::payload::Payload;
 use firepond_core::sys::{clock, random};
 use firepond_core::wire::storage::{RecentWrite, UpdateKind};
@@ -183,6 +183,9 @@ fn made(state: &VersionState) -> RecentWrite {
 }
 
 fn remember(entry: &mut Entry, recent: &RecentWrite) {
+    if recent.write_id == WriteId::default() {
+        return;
+    }
     let channel = |one: &RecentWrite| (one.write_id.client, one.write_id.channel);
     entry.recent_writes.retain(|one| channel(one) != channel(recent));
     entry.recent_writes.push(*recent);

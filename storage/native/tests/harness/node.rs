@@ -121,26 +121,30 @@ struct Pulse {
 
 impl Pulse {
     async fn run(self) {
+        // A node that registered again waits for the routing in which it did.
+        let mut awaited = 0;
         loop {
             let id = self.replica.node.id.0;
             let hears = *self.open.borrow() && !self.manager.lock().is_cut(id);
-            if hears {
-                self.beat(id);
+            if hears && self.routing.current().version.0 >= awaited {
+                awaited = self.beat(id);
             }
             clock::sleep(HEARTBEAT).await;
         }
     }
 
-    fn beat(&self, id: u32) {
+    /// The version of routing to wait for before the next one.
+    fn beat(&self, id: u32) -> u64 {
         let node = &self.replica.node;
         let token = node.heartbeat_begin();
         let (local, chain_version) = self.replica.report();
         let mut manager = self.manager.lock();
         if manager.heartbeat(id, node.incarnation, local, chain_version) {
             node.heartbeat_end(token, LEASE);
-            return;
+            return 0;
         }
         node.lease_lost();
         manager.register(id, node.incarnation, self.address.clone(), self.routing.clone());
+        manager.version()
     }
 }

@@ -43,15 +43,20 @@ impl Faults {
     async fn strike(&mut self, cluster: &mut Cluster) {
         let index = random::below(cluster.nodes.len() as u64) as usize;
         let id = index as u32 + 1;
-        match random::below(12) {
+        match random::below(13) {
             0..3 => self.kill(cluster, index),
             3 => {
                 let count = 1 + random::below(cluster.nodes.len() as u64) as usize;
                 (0..count).for_each(|at| self.kill(cluster, (index + at) % cluster.nodes.len()));
             }
-            4 | 5 => {
+            4 => {
                 self.note(format!("manager cut from {id}"));
                 cluster.manager.lock().cut(id);
+            }
+            5 => {
+                let id = if random::below(4) == 0 { 0 } else { id };
+                self.note(format!("routing late at {id}"));
+                cluster.manager.lock().delay(id);
             }
             6 => {
                 self.note(format!("peers cut from {id}"));
@@ -75,7 +80,11 @@ impl Faults {
                 self.note(format!("disk of {id} is slow"));
                 cluster.nodes[index].store.set_slow(random::below(200));
             }
-            _ => self.rot(cluster, index).await,
+            11 => self.rot(cluster, index).await,
+            _ => {
+                self.note("the manager hears all".to_owned());
+                cluster.manager.lock().hear();
+            }
         }
         if random::below(2) == 0 {
             self.restart_one(cluster).await;
