@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from firepond.client.attributes import DirEntry, FileStat, FileSystemStat
 from firepond.client.open_mode import StrPath, parse_mode, path_bytes, path_text, process_umask
-from firepond.fs.errors import FirepondError, InvalidArgument
+from firepond.fs.errors import AlreadyExists, FirepondError, InvalidArgument
 
 if TYPE_CHECKING:
     from firepond import _native
@@ -188,10 +189,60 @@ class AsyncCluster:
             return False
         return True
 
+    async def lstat(self, path: StrPath) -> FileStat:
+        """The attributes of a name; those of the link itself for a symbolic link."""
+        return await self.stat(path, follow_symlinks=False)
+
+    async def isdir(self, path: StrPath) -> bool:
+        """Whether a path leads to a directory."""
+        return await self.exists(path) and (await self.stat(path)).is_dir()
+
     async def mkdir(self, path: StrPath, mode: int = 0o777) -> None:
         """Makes a directory."""
         native = self.cluster.native()
         await call(native.make_directory, path_bytes(path), mode & ~process_umask())
+
+    async def makedirs(self, path: StrPath, mode: int = 0o777, *, exist_ok: bool = False) -> None:
+        """Makes a directory and whatever is missing above it."""
+        text = path_text(path).rstrip("/")
+        parent = text.rpartition("/")[0]
+        if parent and not await self.exists(parent):
+            await self.makedirs(parent, exist_ok=True)
+        try:
+            await self.mkdir(text or "/", mode)
+        except (AlreadyExists, InvalidArgument):
+            # The root has no name that could be made.
+            if not (exist_ok and await self.isdir(text or "/")):
+                raise
+
+    async def rmtree(self, path: StrPath) -> None:
+        """Removes a directory with all below it. Symbolic links are removed, not followed."""
+        for entry in [one async for one in self.scandir(path)]:
+            if entry.is_dir(follow_symlinks=False):
+                await self.rmtree(entry.path)
+            else:
+                await self.remove(entry.path)
+        await self.rmdir(path)
+
+    async def link(self, source: StrPath, destination: StrPath) -> None:
+        """Gives a file a second name."""
+        native = self.cluster.native()
+        await call(native.link, path_bytes(source), path_bytes(destination))
+
+    async def symlink(self, target: StrPath, path: StrPath) -> None:
+        """Makes a symbolic link at `path` that leads to `target`."""
+        native = self.cluster.native()
+        await call(native.make_symlink, os.fsencode(target), path_bytes(path))
+
+    async def readlink(self, path: StrPath) -> str:
+        """The target of a symbolic link."""
+        target = await call(self.cluster.native().read_link, path_bytes(path))
+        return target.decode(errors="surrogateescape")
+
+    async def chmod(self, path: StrPath, mode: int, *, follow_symlinks: bool = True) -> None:
+        """Sets the permission bits."""
+        native = self.cluster.native()
+        await call(native.set_attributes, path_bytes(path), follow_symlinks, mode=mode & 0o7777)
 
     async def rmdir(self, path: StrPath) -> None:
         """Removes an empty directory."""

@@ -173,6 +173,19 @@ def test_asyncio(client: Cluster, folder: str) -> None:
         with pytest.raises(FileNotFoundError):
             await aio.open(f"{folder}/absent")
         assert await aio.listdir(folder) == ["a"]
+        await aio.makedirs(f"{folder}/b/c")
+        await aio.makedirs(f"{folder}/b/c", exist_ok=True)
+        with pytest.raises(FileExistsError):
+            await aio.makedirs(f"{folder}/b/c")
+        await aio.link(f"{folder}/a", f"{folder}/b/a")
+        await aio.symlink("c", f"{folder}/b/link")
+        await aio.chmod(f"{folder}/a", 0o640)
+        assert await aio.readlink(f"{folder}/b/link") == "c"
+        assert (await aio.stat(f"{folder}/b/a")).st_mode & 0o777 == 0o640
+        assert await aio.isdir(f"{folder}/b/link") and not await aio.isdir(f"{folder}/a")
+        assert (await aio.lstat(f"{folder}/b/link")).is_symlink()
+        await aio.rmtree(f"{folder}/b")
+        assert await aio.listdir(folder) == ["a"]
 
     asyncio.run(main())
 
