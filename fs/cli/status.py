@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from firepond.fs.cli.options import AddressOption, JsonOption, manager_client
+from firepond.fs.errors import ClusterUnreachable
 
 WATCH_PAUSE_S = 0.5
 CHAINS_SHOWN = 40
@@ -42,6 +43,7 @@ def status(
         return
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     console = Console()
     if not watch:
@@ -53,7 +55,10 @@ def status(
     ):
         while True:
             time.sleep(WATCH_PAUSE_S)
-            live.update(render(client.get("/v1/status")))
+            try:
+                live.update(render(client.get("/v1/status")))
+            except ClusterUnreachable as error:  # It may come back; that is worth watching.
+                live.update(Text(str(error), style="red"))
 
 
 def render(found: dict[str, Any]) -> Any:
