@@ -47,12 +47,20 @@ def storage_samples(report: Mapping[str, Any]) -> list[Sample]:
 
 
 def meta_samples(report: Mapping[str, Any]) -> list[Sample]:
-    """Every number of a metadata engine's status."""
-    return [
+    """Every number of a metadata engine's status, and its operations by name."""
+    status = report.get("meta", {})
+    samples: list[Sample] = [
         (f"firepond_meta_{name}", {}, float(value))
-        for name, value in report.get("meta", {}).items()
+        for name, value in status.items()
         if isinstance(value, int | float)
     ]
+    for name, row in status.get("operations", {}).items():
+        labels = {"operation": name}
+        samples.append(("firepond_meta_operations_total", labels, row["count"]))
+        samples.append(("firepond_meta_operations_failed_total", labels, row["failed"]))
+        seconds = row["total_us"] / 1e6
+        samples.append(("firepond_meta_operation_seconds_total", labels, seconds))
+    return samples
 
 
 def manager_samples(state: State, term: int) -> list[Sample]:
