@@ -38,6 +38,9 @@ def storage_samples(report: Mapping[str, Any]) -> list[Sample]:
         samples.append(("firepond_target_chunks", labels, target["chunk_count"]))
         state = {**labels, "state": target["local_state"]}
         samples.append(("firepond_target_local_state", state, 1))
+    for name in ("repaired_blocks", "evicted_values"):
+        if name in report:
+            samples.append((f"firepond_storage_{name}_total", {}, report[name]))
     for disk in report.get("disks", ()):
         labels = {"disk": disk["path"]}
         samples.append(("firepond_disk_total_bytes", labels, disk["total_bytes"]))

@@ -161,9 +161,8 @@ class StorageRole:
         return {"data_address": _public(self._settings, self.engine.data_address), "disks": disks}
 
     def report(self) -> dict[str, Any]:
-        """Targets and disks."""
-        status = self.engine.status()
-        return {"targets": status["targets"], "disks": status["disks"]}
+        """Targets, disks and counts; see `StorageEngine.status`."""
+        return self.engine.status()
 
     def assign(self, assignments: list[Assignment]) -> None:
         """Makes missing targets."""

@@ -24,13 +24,16 @@ def test_metrics_are_prometheus_text() -> None:
     manager, _ = ready()
     disk = {"path": 'a"b\\c', "total_bytes": 10, "free_bytes": 4, "failed": None}
     samples = metrics.process_samples(0) + metrics.manager_samples(manager.state, 3)
-    samples += metrics.storage_samples({"disks": [disk]}) + metrics.meta_samples(META)
+    samples += metrics.storage_samples(
+        {"disks": [disk], "repaired_blocks": 5}
+    ) + metrics.meta_samples(META)
     lines = metrics.render(samples).splitlines()
     types = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(types) == len(set(types))
     assert 'firepond_disk_free_bytes{disk="a\\"b\\\\c"} 4' in lines
     assert 'firepond_targets{state="serving"} 12' in lines
     assert "firepond_manager_term 3" in lines and "firepond_meta_x 2" in lines
+    assert "firepond_storage_repaired_blocks_total 5" in lines
     assert 'firepond_meta_operations_total{operation="lookup"} 4' in lines
 
 
