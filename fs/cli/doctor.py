@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import platform
 import resource
@@ -23,6 +24,7 @@ from firepond.fs.cli.options import AddressOption, JsonOption, manager_client
 from firepond.fs.errors import FirepondError
 
 FREE_BYTES_WANTED = 10 << 30
+FREE_SHARE_WANTED = 0.05
 OPEN_FILES_WANTED = 65_536
 IO_URING_SETUP = 425  # The same number on every architecture.
 
@@ -156,6 +158,10 @@ def check_cluster(address: str | None) -> list[Finding]:
         for disk in node["disks"]:
             if disk.get("failed"):
                 findings.append(Finding(name, "fail", disk["failed"], f"replace {disk['path']}"))
+            elif disk.get("free_bytes", math.inf) < disk.get("total_bytes", 0) * FREE_SHARE_WANTED:
+                seen = f"{disk['free_bytes'] / (1 << 30):.1f} GiB free on {disk['path']}"
+                step = "remove data, or add storage nodes and `firepond admin extend`"
+                findings.append(Finding(name, "warn", seen, step))
     odd = {k: v for k, v in found["target_states"].items() if k != "serving"}
     if odd:
         seen = ", ".join(f"{count} targets {state}" for state, count in odd.items())

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import firepond
+from firepond.fs.cli import doctor
 from firepond.fs.cli.main import MODULES, make_app, run
 from firepond.fs.cli.status import human_bytes, render
 
@@ -96,6 +97,28 @@ def test_doctor_names_a_dead_cluster(capsys: pytest.CaptureFixture[str]) -> None
     findings = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
     assert findings["python"]["verdict"] == "ok"
     assert findings["cluster"]["verdict"] == "fail" and findings["cluster"]["next_step"]
+
+
+def test_doctor_names_sick_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: full and failed disks are seen before a write fails. Oracle: verdicts by disk."""
+    sizes = {"free_bytes": 4, "total_bytes": 100}
+    disks = [
+        {"path": "/full", **sizes, "failed": None},
+        {"path": "/roomy", **sizes, "free_bytes": 50, "failed": None},
+        {"path": "/broken", **sizes, "failed": "EIO"},
+        {"path": "/unheard"},
+    ]
+    found = {"ready": True, "term": 1, "target_states": {"serving": 3}}
+    found["nodes"] = [{"id": 3, "alive": True, "disks": disks}]
+
+    class Manager:
+        def get(self, _path: str) -> dict[str, object]:
+            return found
+
+    monkeypatch.setattr(doctor, "manager_client", lambda _address: Manager())
+    findings = [(one.verdict, one.seen) for one in doctor.check_cluster(None)]
+    assert [verdict for verdict, _ in findings] == ["ok", "warn", "fail"]
+    assert "/full" in findings[1][1] and findings[2][1] == "EIO"
 
 
 def test_status_renders_a_sick_cluster() -> None:
