@@ -26,7 +26,11 @@ def down(
 
     if not (directory / FILE_NAME).exists():
         raise InvalidArgument("no cluster was started there", {"dir": str(directory)})
-    stopped = LocalCluster(directory).stop(purge=purge)
+    from rich.console import Console
+
+    # Shown on a terminal alone, and on standard error, so that it is in nobody's way.
+    with Console(stderr=True).status("stopping the processes"):
+        stopped = LocalCluster(directory).stop(purge=purge)
     if as_json:
         print(json.dumps({"stopped": stopped, "purged": purge}))
         return
