@@ -31,6 +31,11 @@ $(NATIVE): .venv/ready $(NATIVE_SOURCES)
 .PHONY: build
 build: $(NATIVE) ## Build the native module (release) and put it in place
 
+.PHONY: quick
+quick: .venv/ready ## Build the native module for the inner loop: incremental, a little slower code
+	cargo build --profile quick -p firepond-native
+	@cp $(CARGO_TARGET_DIR)/quick/lib_native.so $(NATIVE).new && mv $(NATIVE).new $(NATIVE)
+
 .PHONY: demo
 demo: build ## Run the tour: a three-replica cluster, a checkpoint, a crash, a KV cache
 	@$(PYTHON) -m benchmarks.demo

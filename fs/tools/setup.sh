@@ -28,12 +28,18 @@ echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || miss
 for command in "${!packages[@]}"; do
     command -v "$command" >/dev/null || missing+=("${packages[$command]}")
 done
-python=$(command -v python3.13 || command -v python3.12 || command -v python3.11 ||
-    command -v python3)
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-    say "Python 3.11 or newer is needed and this is $("$python" --version)."
+python=
+for candidate in python3 python3.11 python3.12 python3.13 python3.14; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+if [[ -z $python ]]; then
+    say "Python 3.11 or newer is needed and this machine has none:" \
+        "install python3.11 (or newer), then run make again."
     exit 1
-}
+fi
 "$python" -c 'import ensurepip' 2>/dev/null || missing+=("python3-venv")
 if ((${#missing[@]})); then
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
