@@ -84,7 +84,11 @@ def extend(address: AddressOption = None, as_json: JsonOption = False) -> None:
 
 
 def verify(address: AddressOption = None, as_json: JsonOption = False) -> int:
-    """Compare the replicas of every chain while the cluster is in use."""
+    """Compare the replicas of every chain while the cluster is in use.
+
+    Compared are the versions, lengths and checksums that each recorded for each chunk. Bytes on
+    disk are checked against their checksums when they are read.
+    """
     from firepond.fs.cli import verify as verify_command
 
     return verify_command.run(resolve_address(address), as_json)

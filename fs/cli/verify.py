@@ -1,6 +1,7 @@
 """`firepond admin verify`: do the replicas of every chain agree?
 
-Compares what each serving replica has committed, chunk by chunk, while the cluster is in use.
+Compares what each serving replica has committed, chunk by chunk, while the cluster is in use: what
+it recorded, not the bytes on its disk, which every read checks.
 """
 
 from __future__ import annotations
