@@ -74,6 +74,7 @@ fn judge(history: &History, audit: &Audit) -> Result<(), String> {
 /// Goal: the rules of replication hold under random faults. Method: seeds; clients and faults at
 /// random, healed at the end. Oracle: the checkers in `random`.
 #[test]
+#[expect(clippy::print_stderr, reason = "a failing seed says what to replay")]
 fn rules_hold_under_random_faults() {
     let only = number("FIREPOND_SEED");
     let count = number("FIREPOND_SEEDS").unwrap_or(if only.is_some() { 1 } else { SEEDS_COUNT });

@@ -8,10 +8,12 @@
 
 use super::role::Standing;
 use super::space::Room;
-use crate::store::{ChunkState, VersionState};
+use crate::store::{ChunkState, TOMBSTONE_AGE, VersionState};
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
+use firepond_core::sys::clock::unix_time_ns;
 use firepond_core::wire::storage::{UpdateKind, UpdateReply};
 use firepond_core::{Error, ErrorKind, Result};
+use std::time::Duration;
 
 /// Where an update comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,8 +179,10 @@ fn admit_forward(
         let why = "the replica has a newer version";
         Err(refuse(ErrorKind::UpdateStale, why, standing, facts).with("version", version))
     };
+    let updated_ns = state.map_or(0, |state| state.updated_ns);
     let newer_now = |one: &VersionState| {
-        one.version > version && one.chain_version == standing.chain_version && !one.removed
+        let counts = one.version > version && one.chain_version == standing.chain_version;
+        counts && !is_forgotten(one, updated_ns)
     };
     let committed = state.and_then(|state| state.committed);
     if let Some(pending) = state.and_then(|state| state.pending) {
@@ -203,6 +207,14 @@ fn admit_forward(
         _ if version > current => gap(standing, facts, version),
         _ => stale(),
     }
+}
+
+/// A removal that the predecessor may not know of: it was made by a resync for a chunk that the chain
+/// does not have, or is so old that the predecessor may have purged its own. The chunk's versions may
+/// begin anew there.
+fn is_forgotten(one: &VersionState, updated_ns: u64) -> bool {
+    let age = Duration::from_nanos(unix_time_ns().saturating_sub(updated_ns));
+    one.removed && (one.write_id == WriteId::default() || age >= TOMBSTONE_AGE / 2)
 }
 
 fn gap(standing: &Standing, facts: &Facts, version: ChunkVersion) -> Result<Verdict> {
@@ -324,6 +336,23 @@ mod tests {
         assert_eq!(ok(forward(3, 5, true), Some(&leftover)), begin(3, true));
         let done = ok(forward(3, 5, false), Some(&committed));
         assert_eq!(done, Verdict::Done(reply(&made(3, 5), ChainVersion(4))));
+    }
+
+    /// Goal: a late whole chunk does not undo a removal, but one of a chunk that begins anew does.
+    /// Oracle: the rows.
+    #[test]
+    fn whole_chunks_and_removals() {
+        let origin = Origin::Predecessor { version: ChunkVersion(2), full_chunk: true };
+        let replace = facts(origin, 1, UpdateKind::Replace);
+        let removed = VersionState { removed: true, len: 0, ..made(8, 5) };
+        let fresh = |one| ChunkState { updated_ns: unix_time_ns(), ..chunk_state(Some(one), None) };
+        let late =
+            decide(&replace, Some(&fresh(removed))).expect_err("the chunk was removed since");
+        assert_eq!(late.kind(), ErrorKind::UpdateStale);
+        let by_resync = VersionState { write_id: WriteId::default(), ..removed };
+        assert_eq!(decide(&replace, Some(&fresh(by_resync))).expect("new"), begin(2, true));
+        let old = chunk_state(Some(removed), None);
+        assert_eq!(decide(&replace, Some(&old)).expect("forgotten"), begin(2, true));
     }
 
     /// Goal: a chunk of an earlier chain version is replaced whatever its number, and one whose

@@ -62,10 +62,13 @@ fn delta(job: &Job, version: ChunkVersion) -> ForwardRequest {
     ForwardRequest { update, version, full_chunk: false, committed: false, recent_writes: vec![] }
 }
 
+/// What goes along with a whole chunk: what the update brings, as our store may not have it yet.
 fn recent_writes<B: Backend>(replica: &Replica<B>, job: &Job) -> Result<Vec<RecentWrite>> {
+    if !job.recent_writes.is_empty() {
+        return Ok(job.recent_writes.clone());
+    }
     let state = replica.backend.state(replica.target, job.update.chunk)?;
-    let known = state.map(|state| state.recent_writes).unwrap_or_default();
-    Ok(if known.is_empty() { job.recent_writes.clone() } else { known })
+    Ok(state.map(|state| state.recent_writes).unwrap_or_default())
 }
 
 /// The whole chunk at a version, read back from our store.

@@ -9,7 +9,7 @@ use super::read::{Chosen, ReadPlan, after_answer, plan};
 use super::replica::Replica;
 use super::role::Standing;
 use crate::store::{ChunkState, ReadImage, ReadVersion, VersionState};
-use firepond_core::ids::{ChunkId, ChunkVersion};
+use firepond_core::ids::{ChunkId, ChunkVersion, WriteId};
 use firepond_core::routing::ChainTarget;
 use firepond_core::sys::clock::{Instant, now, sleep, timeout_at};
 use firepond_core::transport::Request;
@@ -183,7 +183,9 @@ impl<B: Backend> Replica<B> {
                 self.settle_until(chunk, deadline).await?;
                 continue;
             }
-            let committed = state.and_then(|state| state.committed);
+            // What a resync removed is no version of the chain, and must not pass for one.
+            let chains_own = |one: &VersionState| one.write_id != WriteId::default();
+            let committed = state.and_then(|state| state.committed).filter(chains_own);
             return Ok(committed.map_or(ChunkVersion(0), |one| one.version));
         }
         Err(busy(chunk))

@@ -46,7 +46,7 @@ pub use index::{Change, ChunkIndex, Visit};
 pub use index_memory::MemoryIndex;
 pub use types::{
     ChunkState, ChunkWrite, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion, StoreOptions,
-    StoreStatus, TargetRecord, TargetUsage, VersionState,
+    StoreStatus, TOMBSTONE_AGE, TargetRecord, TargetUsage, VersionState,
 };
 
 use self::core::Core;

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Most write ids that a chunk remembers.
 pub const RECENT_WRITES_MAX_COUNT: usize = 16;
 
+/// How long a removed chunk is remembered.
+pub const TOMBSTONE_AGE: Duration = Duration::from_secs(3600);
+
 /// Settings of one store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -31,7 +34,7 @@ impl Default for StoreOptions {
         StoreOptions {
             cache_bytes: 64 << 20,
             reserve_bytes: 256 << 20,
-            tombstone_age: Duration::from_secs(3600),
+            tombstone_age: TOMBSTONE_AGE,
             lazy_interval: Duration::from_millis(100),
         }
     }

@@ -36,6 +36,7 @@ struct Entry {
     pending: Option<Stored>,
     recent_writes: Vec<RecentWrite>,
     tag: [u8; 32],
+    updated_ns: u64,
     /// The entry before a commit that is not durable yet.
     before_commit: Option<Box<Entry>>,
 }
@@ -229,6 +230,7 @@ impl Backend for MemoryStore {
                 removed: write.kind == UpdateKind::Remove,
             };
             entry.before_commit = None;
+            entry.updated_ns = clock::unix_time_ns();
             if entry.committed.as_ref().is_none_or(|one| one.state.removed) || write.full_chunk {
                 entry.tag = write.tag;
             }
@@ -384,6 +386,6 @@ fn state_of(entry: &Entry) -> ChunkState {
         pending: entry.pending.as_ref().map(|one| one.state),
         recent_writes: entry.recent_writes.clone(),
         tag: entry.tag,
-        updated_ns: 0,
+        updated_ns: entry.updated_ns,
     }
 }
