@@ -5,8 +5,9 @@ use super::CHUNK_COUNT;
 use super::audit::Audit;
 use super::history::History;
 use crate::harness::memory_store::Room;
+use crate::harness::node::TestNode;
 use crate::harness::{CHUNK_MAX, Cluster, chunk};
-use firepond_core::routing::PublicState;
+use firepond_core::routing::{LocalState, PublicState};
 use firepond_core::sys::clock::{self, Instant, now};
 use firepond_core::sys::random;
 use std::sync::Arc;
@@ -105,7 +106,9 @@ impl Faults {
         let states = cluster.manager.lock().states();
         let serves = |state| matches!(state, PublicState::Serving | PublicState::LastServing);
         let mut complete = states.iter().filter(|(_, state)| serves(*state));
-        if complete.all(|(id, _)| !cluster.nodes[*id as usize - 1].is_alive()) {
+        let lost =
+            |node: &TestNode| !node.is_alive() || node.replica.local_state() == LocalState::Offline;
+        if complete.all(|(id, _)| lost(&cluster.nodes[*id as usize - 1])) {
             self.note("blackout".to_owned());
             self.audit.blackout(&self.history.blackout());
         }
