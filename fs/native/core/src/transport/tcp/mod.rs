@@ -2,9 +2,10 @@
 //!
 //! Parts: `socket` (options), `reader` and `writer` (frames), `hello` (credits); for callers `peer`
 //! (several connections), `client` (one), `calls` and `receive` (replies); for services `server`
-//! (accepts) and `serve` (one connection).
+//! (accepts), `serve` (one connection) and `bodies` (a bound).
 //! Invariants: connections are one-way: whoever connected asks, the other answers.
 
+mod bodies;
 mod calls;
 mod client;
 mod hello;

@@ -8,6 +8,7 @@
 //! calls that this process made come on its own connections, so this cannot stop them.
 
 use super::TcpOptions;
+use super::bodies::{Bodies, BodyCharge};
 use super::hello::Hello;
 use super::outgoing::Outgoing;
 use super::reader::{FrameReader, out_of_place};
@@ -46,6 +47,7 @@ pub(super) struct ServerConnection {
     shared: Arc<Shared>,
     stream: Arc<TcpStream>,
     buffers: BufferPool,
+    bodies: Bodies,
     options: TcpOptions,
     writing: JoinHandle<()>,
 }
@@ -65,7 +67,7 @@ impl ServerConnection {
         stream: TcpStream,
         peer: PeerAddress,
         handler: Arc<dyn Handler>,
-        buffers: BufferPool,
+        (buffers, bodies): (BufferPool, Bodies),
         options: TcpOptions,
     ) -> ServerConnection {
         let stream = Arc::new(stream);
@@ -73,7 +75,7 @@ impl ServerConnection {
         let shared = Arc::new(Shared { writer, handler, running: Mutex::default(), peer });
         let writing = Arc::clone(&shared);
         let writing = spawn(async move { writing.writer.run().await });
-        ServerConnection { shared, stream, buffers, options, writing }
+        ServerConnection { shared, stream, buffers, bodies, options, writing }
     }
 }
 
@@ -161,25 +163,29 @@ impl ServerConnection {
                 .with("kind", format!("{:#06x}", header.kind.get()))),
             Some(kind) => self.room(kind, total, deadline).await.map(|room| (kind, room)),
         };
-        let (kind, payload) = match prepared {
-            Ok((kind, None)) => (kind, Payload::empty()),
-            Ok((kind, Some((payload, writer)))) => {
-                arriving.insert(id, writer);
-                (kind, payload)
-            }
+        let prepared = prepared.and_then(|it| Ok((it, self.bodies.charge(body.len())?)));
+        let ((kind, room), charge) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.shared.reply_error(header, &error);
                 return segment(reader, arriving, header).await;
+            }
+        };
+        let payload = match room {
+            None => Payload::empty(),
+            Some((payload, writer)) => {
+                arriving.insert(id, writer);
+                payload
             }
         };
         let (trace, peer) = (header.trace(), self.shared.peer.clone());
         let request = IncomingRequest { kind, body, payload, deadline, trace, peer };
         if total <= EAGER_BYTES {
             segment(reader, arriving, header).await?;
-            self.run(header, request, reader.is_drained() && header.has(FLAG_END));
+            self.run(header, request, charge, reader.is_drained() && header.has(FLAG_END));
             return Ok(());
         }
-        self.run(header, request, false);
+        self.run(header, request, charge, false);
         segment(reader, arriving, header).await
     }
 
@@ -214,10 +220,12 @@ impl ServerConnection {
     }
 
     /// Runs the handler: at once and here if it is `alone`, else on a task of its own.
-    fn run(&self, header: &FrameHeader, request: IncomingRequest, alone: bool) {
+    fn run(&self, header: &FrameHeader, request: IncomingRequest, charge: BodyCharge, alone: bool) {
         let (shared, header) = (Arc::clone(&self.shared), *header);
-        let mut work: BoxFuture<'static, ()> =
-            Box::pin(async move { shared.answer(&header, request).await });
+        let mut work: BoxFuture<'static, ()> = Box::pin(async move {
+            shared.answer(&header, request).await;
+            drop(charge);
+        });
         if alone {
             let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(()) = polled {

@@ -3,6 +3,7 @@
 //! Invariants: dropping the listener ends its connections, and with each connection its handlers.
 
 use super::TcpOptions;
+use super::bodies::Bodies;
 use super::serve::{ServerConnection, serve};
 use super::socket;
 use crate::buffer::BufferPool;
@@ -17,6 +18,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 /// Pause after the system refused to accept (no file descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections at a time; each holds a little memory even when it is silent.
+const CONNECTION_COUNT_MAX: usize = 4096;
 
 /// A listening socket.
 pub(super) struct TcpServer {
@@ -47,13 +50,18 @@ async fn accept(
     options: TcpOptions,
 ) {
     let mut connections = JoinSet::new();
+    let bodies = Bodies::default();
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
+            Ok((_, peer)) if connections.len() >= CONNECTION_COUNT_MAX => {
+                tracing::warn!(%peer, count = connections.len(), "too many connections: refused");
+            }
             Ok((stream, peer)) => {
-                let (handler, buffers) = (Arc::clone(&handler), buffers.clone());
+                let room = (buffers.clone(), bodies.clone());
                 let peer = PeerAddress(peer.to_string());
-                connections.spawn(serve_stream(stream, peer, handler, buffers, options));
+                let handler = Arc::clone(&handler);
+                connections.spawn(serve_stream(stream, peer, handler, room, options));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
@@ -67,13 +75,13 @@ async fn serve_stream(
     stream: TcpStream,
     peer: PeerAddress,
     handler: Arc<dyn Handler>,
-    buffers: BufferPool,
+    room: (BufferPool, Bodies),
     options: TcpOptions,
 ) {
     if let Err(error) = socket::set_up(&stream) {
         return tracing::debug!(%peer, %error, "connection ended before it began");
     }
-    let connection = ServerConnection::new(stream, peer.clone(), handler, buffers, options);
+    let connection = ServerConnection::new(stream, peer.clone(), handler, room, options);
     match serve(&connection).await {
         Ok(()) => tracing::debug!(%peer, "connection ended"),
         Err(error) if error.kind() == ErrorKind::PeerUnreachable => {
