@@ -209,9 +209,9 @@ fn admit_forward(
     }
 }
 
-/// A removal that the predecessor may not know of: it was made by a resync for a chunk that the chain
-/// does not have, or is so old that the predecessor may have purged its own. The chunk's versions may
-/// begin anew there.
+/// A removal that the predecessor may not know of: it was made by a resync for a chunk that the
+/// chain does not have, or is so old that the predecessor may have purged its own. The chunk's
+/// versions may begin anew there.
 fn is_forgotten(one: &VersionState, updated_ns: u64) -> bool {
     let age = Duration::from_nanos(unix_time_ns().saturating_sub(updated_ns));
     one.removed && (one.write_id == WriteId::default() || age >= TOMBSTONE_AGE / 2)

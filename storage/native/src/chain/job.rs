@@ -70,8 +70,8 @@ impl Job {
         Job { update, payload: Payload::empty(), origin, recent_writes: Vec::new() }
     }
 
-    /// The update, following a pending version that the chain did not take everywhere: that one counts
-    /// as done, so that its retry does not happen after this.
+    /// The update, following a pending version that the chain did not take everywhere: that one
+    /// counts as done, so that its retry does not happen after this.
     pub fn superseding(&self, pending: &VersionState, mut recent_writes: Vec<RecentWrite>) -> Job {
         let (write_id, version) = (pending.write_id, pending.version);
         recent_writes.push(RecentWrite { write_id, version });

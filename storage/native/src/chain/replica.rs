@@ -394,8 +394,8 @@ impl<B: Backend> Replica<B> {
     }
 }
 
-/// Work under a chunk's lock goes on although whoever waits for it is gone: half done, it would leave
-/// the store at work without the lock.
+/// Work under a chunk's lock goes on although whoever waits for it is gone: half done, it would
+/// leave the store at work without the lock.
 pub(crate) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {

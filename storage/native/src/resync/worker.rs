@@ -80,7 +80,7 @@ impl<B: Backend> Resync<B> {
         let total = self.replica.backend.usage(self.replica.target).chunk_count;
         self.progress.total_count.store(total, Ordering::Relaxed);
         self.control(MessageKind::ResyncBegin).await?;
-        // Updates that began as the tail's are in no list yet, and end without the successor perhaps.
+        // Updates that began as the tail's are in no list yet and may end without the successor.
         self.replica.await_updates().await?;
         let mut after = None;
         loop {
