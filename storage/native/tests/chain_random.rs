@@ -1,4 +1,5 @@
-//! Chains under random faults: what the clients saw was one chunk after another, and nothing is lost.
+//! Chains under random faults: what the clients saw was one chunk after another, and nothing is
+//! lost.
 //!
 //! A seed decides over what happens and when. `FIREPOND_SEEDS=1000` runs more of them, from
 //! `FIREPOND_SEED_FIRST=n`. `FIREPOND_SEED=7` replays one; as the order in which tasks hear of new
@@ -18,7 +19,7 @@ use random::{CHUNK_COUNT, check_content, check_end, check_order};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-const SEEDS_COUNT: u64 = 400;
+const SEEDS_COUNT: u64 = 300;
 const WORKERS_COUNT: usize = 4;
 
 fn number(name: &str) -> Option<u64> {

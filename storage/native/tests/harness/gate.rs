@@ -81,8 +81,9 @@ impl GatedConnection {
             sleep(fate.delay).await;
         }
         if let Some(after) = fate.repeat_after {
-            // A client's message comes twice; a predecessor's comes when nobody waits for it any more.
-            // (Nobody remembers that there was nothing to remove: such a message is not repeated.)
+            // A client's message comes twice; a predecessor's comes when nobody waits for it any
+            // more. (Nobody remembers that there was nothing to remove: such a message is not
+            // repeated.)
             match request.kind {
                 MessageKind::Update if !removes(&request) => self.deliver(&request, after),
                 MessageKind::Forward => {

@@ -71,7 +71,8 @@ impl Manager {
         self.cut.insert(id);
     }
 
-    /// A node, or all clients (0), that hears nothing of new routing although its heartbeats arrive.
+    /// A node, or all clients (0), that hears nothing of new routing although its heartbeats
+    /// arrive.
     pub fn delay(&mut self, id: u32) {
         self.late.insert(id);
     }

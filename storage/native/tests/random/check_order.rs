@@ -1,7 +1,8 @@
 //! Linearisability of one chunk: versions grow with time, as everybody sees it.
 //!
-//! A deed that began after another ended sees at least its version, and an update makes a newer one; no
-//! version is given to two updates. A chunk that was missing had been removed, or never made.
+//! A deed that began after another ended sees at least its version, and an update makes a newer
+//! one; no version is given to two updates. A chunk that was missing had been removed, or never
+//! made.
 
 use super::history::{Change, Deed, Record};
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Random faults: nodes die, are cut off from the manager or from everybody, disks fill up, get slow
-//! or rot, messages are late, lost or repeated. At the end all of it is healed.
+//! Random faults: nodes die, are cut off from the manager or from everybody, disks fill up, get
+//! slow or rot, messages are late, lost or repeated. At the end all of it is healed.
 
 use super::CHUNK_COUNT;
 use super::audit::Audit;

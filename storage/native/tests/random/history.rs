@@ -58,9 +58,9 @@ impl History {
         self.0.lock().records.push(Record { chunk, begun, ended, deed, note });
     }
 
-    /// All complete replicas died at once: what was not acknowledged yet may be lost although somebody
-    /// saw it, as the tail shows an update while those above it still store it. Forgets such reads;
-    /// returns the newest version of each chunk that was acknowledged.
+    /// All complete replicas died at once: what was not acknowledged yet may be lost although
+    /// somebody saw it, as the tail shows an update while those above it still store it. Forgets
+    /// such reads; returns the newest version of each chunk that was acknowledged.
     pub fn blackout(&self) -> BTreeMap<u32, u64> {
         let mut inner = self.0.lock();
         let mut newest = BTreeMap::new();
