@@ -481,7 +481,7 @@ class NotPermitted(FirepondError, PermissionError):
     code = 5008
     retry = "never"
     summary = "the operation is not allowed on this object"
-    next_step = "none"
+    next_step = "only the owner or root may do this; run it as that user"
     default_errno = _errno.EPERM
 
 

@@ -3,6 +3,7 @@
 //! Prints the ratio to what a bare fdatasync of the same directory allows, since a durable create
 //! can never be faster than that when it is alone.
 
+#![expect(clippy::disallowed_methods, reason = "looks at real files from outside")]
 #![expect(clippy::print_stdout, reason = "this is a program that prints")]
 
 use firepond_core::ids::{ChainId, ChainTableId, ChainTableVersion, ClientId, RoutingVersion};

@@ -1,4 +1,5 @@
 //! Measures one chunk store on a directory, beside the raw disk: `store_bench DIRECTORY [engine]`.
+#![expect(clippy::disallowed_methods, reason = "looks at real files from outside")]
 #![expect(clippy::print_stdout, reason = "a tool that prints a table")]
 
 use firepond_core::Result;

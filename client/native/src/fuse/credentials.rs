@@ -6,6 +6,7 @@
 //! Locks: one, never held across I/O.
 
 use firepond_core::sys::clock::{self, Instant};
+use firepond_core::sys::directory::process_status;
 use firepond_core::wire::meta::Credentials;
 use fuser::Request;
 use parking_lot::Mutex;
@@ -26,7 +27,7 @@ pub(super) struct CredentialCache {
 impl CredentialCache {
     /// The credentials of a request.
     pub(super) fn of(&self, request: &Request) -> Credentials {
-        self.lookup(request.pid(), request.uid(), request.gid(), read_status)
+        self.lookup(request.pid(), request.uid(), request.gid(), process_status)
     }
 
     fn lookup(&self, pid: u32, uid: u32, gid: u32, read: fn(u32) -> Option<String>) -> Credentials {
@@ -54,10 +55,6 @@ impl CredentialCache {
         }
         found
     }
-}
-
-fn read_status(pid: u32) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
 }
 
 /// The `Groups:` line of /proc/PID/status.

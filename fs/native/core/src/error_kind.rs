@@ -505,7 +505,7 @@ impl ErrorKind {
             ErrorKind::DirectoryNotEmpty => "remove the entries first",
             ErrorKind::NameTooLong => "use a shorter name",
             ErrorKind::PermissionDenied => "ask the owner, or run as a user with the right",
-            ErrorKind::NotPermitted => "none",
+            ErrorKind::NotPermitted => "only the owner or root may do this; run it as that user",
             ErrorKind::LinkLoop => "check the links of the path",
             ErrorKind::TooManyLinks => "make a copy",
             ErrorKind::FileTooLarge => "use a larger chunk size for the directory",

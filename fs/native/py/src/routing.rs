@@ -2,6 +2,7 @@
 
 use crate::error::IntoPython;
 use firepond_core::routing::{Routing, RoutingHandle, Suspicion};
+use firepond_core::sys::clock;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use std::time::Duration;
@@ -45,9 +46,9 @@ impl PyRoutingHandle {
             let mut found = Vec::new();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             let Ok(runtime) = runtime else { return found };
-            let wait = tokio::time::Duration::from_millis(timeout_ms).min(Duration::from_secs(60));
+            let wait = Duration::from_millis(timeout_ms).min(Duration::from_secs(60));
             let first = runtime.block_on(async {
-                tokio::time::timeout(wait, receiver.recv()).await.ok().flatten()
+                clock::timeout_at(clock::now() + wait, receiver.recv()).await.flatten()
             });
             found.extend(first.map(|one| (one.node.0, one.incarnation.0)));
             while let Ok(one) = receiver.try_recv() {

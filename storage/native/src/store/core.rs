@@ -52,7 +52,7 @@ pub(super) struct Core {
     pub(super) group_count: AtomicU64,
     pub(super) update_count: AtomicU64,
     /// Held for as long as the store is open; none on a simulated disk.
-    pub(super) _directory_lock: Option<std::fs::File>,
+    pub(super) _directory_lock: Option<firepond_core::sys::directory::DirectoryLock>,
 }
 
 /// A target and what it uses.

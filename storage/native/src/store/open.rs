@@ -17,9 +17,9 @@ use super::space::Space;
 use super::types::StoreOptions;
 use arc_swap::ArcSwapOption;
 use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
+use firepond_core::sys::directory::DirectoryLock;
 use firepond_core::sys::disk::Disk;
 use firepond_core::{Error, ErrorKind, Result};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,7 +29,6 @@ const FORMAT_VERSION: u8 = 1;
 /// Names within the directory.
 const DATA_FILE: &str = "chunks.data";
 const INDEX_DIRECTORY: &str = "index";
-const LOCK_FILE: &str = "LOCK";
 
 /// Bytes between disk and disk at a time.
 const SCRATCH_BYTES: usize = BUFFER_MAX_BYTES;
@@ -40,7 +39,7 @@ pub(super) fn open_directory(
     options: StoreOptions,
     buffers: BufferPool,
 ) -> Result<Core> {
-    let lock = lock_directory(disk.root())?;
+    let lock = DirectoryLock::take(disk.root())?;
     let index = FjallIndex::open(&disk.root().join(INDEX_DIRECTORY))?;
     open_parts(disk, Arc::new(index), options, buffers, Some(lock))
 }
@@ -51,7 +50,7 @@ pub(super) fn open_parts(
     index: Arc<dyn ChunkIndex>,
     options: StoreOptions,
     buffers: BufferPool,
-    lock: Option<File>,
+    lock: Option<DirectoryLock>,
 ) -> Result<Core> {
     check_format(&*index)?;
     let file = disk.open(Path::new(DATA_FILE), true)?;
@@ -82,21 +81,6 @@ pub(super) fn open_parts(
     load_targets(&core)?;
     load_chunks(&core)?;
     Ok(core)
-}
-
-fn lock_directory(root: &Path) -> Result<File> {
-    let path = root.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| Error::io(&error, "open lock").with("path", path.display()))?;
-    let operation = rustix::fs::FlockOperation::NonBlockingLockExclusive;
-    match rustix::fs::flock(&file, operation) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Error::new(ErrorKind::StoreLocked, "another process has the directory open")
-                .with("directory", root.display()))
-        }
-        Err(error) => Err(Error::io(&error.into(), "lock").with("path", path.display())),
-    }
 }
 
 fn check_format(index: &dyn ChunkIndex) -> Result<()> {

@@ -4,7 +4,10 @@
 //! world can run the code that ships. Time and tasks go through tokio, whose clock stands still and
 //! jumps under `start_paused`; disks and networks are traits; randomness can be seeded per thread.
 
+#![expect(clippy::disallowed_methods, reason = "this is the seam")]
+
 pub mod clock;
+pub mod directory;
 pub mod disk;
 pub mod net;
 pub mod random;

@@ -22,7 +22,6 @@ where
 }
 
 /// Starts a named operating-system thread. For disk engines and commit threads only.
-#[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn spawn_thread<F>(name: &str, work: F) -> std::io::Result<std::thread::JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,

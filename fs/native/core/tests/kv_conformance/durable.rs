@@ -1,5 +1,7 @@
 //! What only a directory can do: survive, be locked, go on counting, fail.
 
+#![expect(clippy::disallowed_methods, reason = "looks at real files from outside")]
+
 use crate::support::{committed, embedded, get, put};
 use firepond_core::ErrorKind;
 use firepond_core::kv::{EmbeddedStore, KvStore, KvTransaction};

@@ -18,6 +18,7 @@ use crate::kv::conflict::Resolver;
 use crate::kv::overlay::{Snapshot, Visitor};
 use crate::kv::transaction::{CommitIntent, Engine, Transaction};
 use crate::kv::{CommitOutcome, KvStore};
+use crate::sys::directory::DirectoryLock;
 use crate::sys::task::spawn_thread;
 use crate::{Error, ErrorKind, Result};
 use arc_swap::ArcSwap;
@@ -47,7 +48,7 @@ struct Inner {
     jobs: Mutex<Option<mpsc::Sender<CommitJob>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Dropped last, so that the next opener finds everything closed.
-    _lock: open::DirectoryLock,
+    _lock: DirectoryLock,
 }
 
 /// The newest durable state.
@@ -63,7 +64,7 @@ impl EmbeddedStore {
     /// # Errors
     /// `StoreLocked` when another process has it open, `IoFailed`, `DiskFull`, `StoreCorrupt`.
     pub fn open(directory: &Path) -> Result<EmbeddedStore> {
-        let lock = open::lock(directory)?;
+        let lock = DirectoryLock::take(directory)?;
         let tree = open::open(directory)?;
         let version = tree.version;
         let published =

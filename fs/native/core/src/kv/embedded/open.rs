@@ -1,10 +1,9 @@
-//! Opening: the directory lock, creation that a crash cannot leave half done, the last version.
+//! Opening: creation that a crash cannot leave half done, and the last version.
 
 use super::from_fjall;
+use crate::sys::directory;
 use crate::{Error, ErrorKind, Result};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use rustix::fs::{FlockOperation, flock, fsync};
-use std::fs::File;
 use std::path::Path;
 
 const CACHE_BYTES: u64 = 32 << 20;
@@ -15,9 +14,6 @@ const WORKER_COUNT: usize = 1;
 /// The key of the last version in the keyspace `system`.
 pub(super) const VERSION_KEY: &[u8] = b"version";
 
-/// Held while the store is open; the kernel lets it go when the process ends.
-pub(super) struct DirectoryLock(#[expect(dead_code, reason = "its life is the lock")] File);
-
 /// The open tree.
 pub(super) struct Tree {
     pub(super) database: Database,
@@ -27,50 +23,22 @@ pub(super) struct Tree {
     pub(super) version: u64,
 }
 
-/// Makes the directory and locks it.
-pub(super) fn lock(directory: &Path) -> Result<DirectoryLock> {
-    let context = |error: Error| error.with("directory", directory.display());
-    std::fs::create_dir_all(directory)
-        .map_err(|error| context(Error::io(&error, "make the directory of the store")))?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join("lock"))
-        .map_err(|error| context(Error::io(&error, "open the lock of the store")))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(DirectoryLock(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(context(Error::new(ErrorKind::StoreLocked, "the store is open elsewhere")))
-        }
-        Err(error) => Err(context(Error::io(&error.into(), "lock the store"))),
-    }
-}
-
 /// Opens the tree of a locked directory.
 pub(super) fn open(directory: &Path) -> Result<Tree> {
     let found = open_or_create(directory);
     found.map_err(|error| error.with("directory", directory.display()))
 }
 
-fn open_or_create(directory: &Path) -> Result<Tree> {
-    let ready = directory.join("db");
+fn open_or_create(root: &Path) -> Result<Tree> {
+    let ready = root.join("db");
     let exists = ready.try_exists().map_err(|error| Error::io(&error, "look for the store"))?;
     if !exists {
         // The tree cannot be opened after a crash in the middle of its creation: it is created
         // aside and appears by one rename.
-        let fresh = directory.join("db.new");
-        match std::fs::remove_dir_all(&fresh) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(&error, "remove a half-made store"));
-            }
-            _ => {}
-        }
+        let fresh = root.join("db.new");
+        directory::remove_tree(&fresh)?;
         drop(open_tree(&fresh)?);
-        let moved = std::fs::rename(&fresh, &ready)
-            .and_then(|()| File::open(directory))
-            .and_then(|opened| Ok(fsync(&opened)?));
-        moved.map_err(|error| Error::io(&error, "put a new store in its place"))?;
+        directory::publish(&fresh, &ready)?;
     }
     open_tree(&ready)
 }
