@@ -11,6 +11,7 @@ Owns: the names that programs use. Everything else may change with any release.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 DEFAULT_ADDRESS = "firepond://127.0.0.1:7300"
-"""Where `connect` looks for a manager when neither it nor FIREPOND_ADDRESS says where."""
+"""Where `connect` looks for a manager when nothing else says where."""
+
+_CLUSTER_FILE = ".firepond/cluster.json"
 
 _LAZY = {
     "AsyncCluster": "firepond.client.async_cluster",
@@ -39,8 +42,16 @@ _LAZY = {
 
 
 def default_address() -> str:
-    """The address in FIREPOND_ADDRESS, or `DEFAULT_ADDRESS`."""
-    return os.environ.get("FIREPOND_ADDRESS") or DEFAULT_ADDRESS
+    """Where a cluster is: FIREPOND_ADDRESS, or what `firepond up` started in this directory, or
+    `DEFAULT_ADDRESS`."""
+    address = os.environ.get("FIREPOND_ADDRESS")
+    if address:
+        return address
+    try:
+        with open(_CLUSTER_FILE, encoding="utf-8") as file:  # noqa: PTH123 (a light import)
+            return str(json.load(file)["address"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_ADDRESS
 
 
 def connect(
@@ -53,8 +64,8 @@ def connect(
     """Connects to the files of a cluster.
 
     Args:
-        address: "firepond://host:port" of a manager, or several with commas; the environment
-            variable FIREPOND_ADDRESS is the default.
+        address: "firepond://host:port" of a manager, or several with commas; the default is
+            `default_address()`.
         timeout_s: no operation takes longer than this, in seconds.
         uid, gid: who acts; the user of this process is the default.
 

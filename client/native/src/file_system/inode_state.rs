@@ -209,7 +209,8 @@ impl Local {
             truncate_version: self.attributes.truncate_version,
             modified_ns: self.modified_ns,
         };
-        // A write that is on its way is not part of the hint, and a settlement must not pass for it.
+        // A write that is on its way is not part of the hint, and a settlement must not pass for
+        // it.
         (Some(hint), if self.dirty.is_empty() { self.write_count } else { COVERS_NOTHING })
     }
 
