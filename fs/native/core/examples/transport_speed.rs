@@ -145,7 +145,8 @@ async fn main() -> Result<()> {
         let read = bulk(&connection, depth, false).await?;
         let write = bulk(&connection, depth, true).await?;
         println!(
-            "1 MiB, depth {depth}: read  {:6.2} GB/s ({:.2} of bare), write {:6.2} GB/s ({:.2} of bare)",
+            "1 MiB, depth {depth}: read {:6.2} GB/s ({:.2} of bare), \
+             write {:6.2} GB/s ({:.2} of bare)",
             gigabytes / read,
             raw / read,
             gigabytes / write,
