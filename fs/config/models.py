@@ -182,7 +182,7 @@ class StorageSettings(Section):
         default=0, ge=0, le=1024, description="Threads of the data path; 0 means one for each core."
     )
     resync_bytes_per_second: int = Field(
-        default=400 * MEBIBYTE,
+        default=200 * MEBIBYTE,
         ge=MEBIBYTE,
         description="The most that this node sends to replicas that are being resynced.",
     )
