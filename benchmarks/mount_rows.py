@@ -50,9 +50,12 @@ def mounted(address: str, mount_point: Path) -> Iterator[Path]:
     """The cluster as a directory, for as long as the block lasts."""
     command = [sys.executable, "-m", "firepond.fs.cli"]
     mount_point.mkdir()
-    subprocess.run([*command, "mount", address, str(mount_point)], check=True)
+    log = str(mount_point.with_suffix(".log"))
+    arguments = ["mount", address, str(mount_point), "--log-file", log]
+    subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
     try:
         yield mount_point
     finally:
-        subprocess.run([*command, "umount", str(mount_point)], check=True)
+        arguments = ["umount", str(mount_point)]
+        subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
         mount_point.rmdir()
