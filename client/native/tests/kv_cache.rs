@@ -4,7 +4,7 @@
 mod fake_cluster;
 
 use bytes::Bytes;
-use fake_cluster::{CHAIN_COUNT, FakeCluster, Fault};
+use fake_cluster::{CHAIN_COUNT, FakeCluster, Fault, NODE_COUNT};
 use firepond_client::kv::{KvCache, KvRead, PutOutcome, VALUE_MAX_BYTES};
 use firepond_core::ErrorKind;
 use firepond_core::sys::clock::{Instant, now};
@@ -87,6 +87,12 @@ async fn batches_are_larger_than_waves() {
     for (found, value) in found.iter().zip(&values) {
         assert!(found.as_ref() == Some(value), "a value differs");
     }
+    // A look for a prefix is one round trip a node, over however many chains.
+    let before = cluster.stat_request_count();
+    let digests: Vec<_> =
+        keys.iter().map(|key| cache.digest(key.as_bytes()).expect("a key")).collect();
+    assert_eq!(cache.match_prefix(&digests, soon()).await, keys.len());
+    assert_eq!(cluster.stat_request_count() - before, NODE_COUNT);
 }
 
 /// Goal: a value under a foreign tag is never returned. Method: the nodes lie about tags.

@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 /// Chains of the fake cluster, spread over two nodes.
 pub(crate) const CHAIN_COUNT: usize = 5;
-const NODE_COUNT: u32 = 2;
+pub(crate) const NODE_COUNT: u32 = 2;
 
 /// What the nodes do wrong.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,6 +47,7 @@ type Key = (u32, [u8; 16]);
 struct State {
     chunks: BTreeMap<Key, (Bytes, [u8; 32])>,
     fault: Fault,
+    stat_request_count: u32,
 }
 
 struct Node(Arc<Mutex<State>>);
@@ -61,7 +62,11 @@ pub(crate) struct FakeCluster {
 
 impl FakeCluster {
     pub(crate) async fn start() -> FakeCluster {
-        let state = Arc::new(Mutex::new(State { chunks: BTreeMap::new(), fault: Fault::None }));
+        let state = Arc::new(Mutex::new(State {
+            chunks: BTreeMap::new(),
+            fault: Fault::None,
+            stat_request_count: 0,
+        }));
         let network = MemoryNetwork::new();
         let transport = Arc::new(MemoryTransport::new(&network, BufferPool::new(256 << 20)));
         let mut listeners = Vec::new();
@@ -92,6 +97,11 @@ impl FakeCluster {
 
     pub(crate) fn set_fault(&self, fault: Fault) {
         self.state.lock().fault = fault;
+    }
+
+    /// `BatchStat` requests so far.
+    pub(crate) fn stat_request_count(&self) -> u32 {
+        self.state.lock().stat_request_count
     }
 
     pub(crate) fn chains_used(&self) -> usize {
@@ -210,7 +220,8 @@ impl State {
         Ok(OutgoingReply { body: encode_table(&results), payload })
     }
 
-    fn stat(&self, request: BatchStatRequest) -> OutgoingReply {
+    fn stat(&mut self, request: BatchStatRequest) -> OutgoingReply {
+        self.stat_request_count += 1;
         let results = request.queries.into_iter().map(|query| {
             let stat = |chunk: firepond_core::ids::ChunkId| {
                 let found = self.find(query.chain.0, chunk.0);

@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 
 /// How long the first try may take before another replica is asked.
 const TRY_MS: u64 = 1000;
+/// Chunks of one request; a storage server takes no more.
+const STAT_MAX_COUNT: usize = 16_384;
 
 impl ChainClient {
     /// The chunks of a key range, in order; backwards with `reverse`.
@@ -47,6 +49,7 @@ impl ChainClient {
     }
 
     /// What is committed of some chunks, in their order; version 0 where a chunk does not exist.
+    /// One round trip a node; a chain whose tail does not answer is asked again by itself.
     pub async fn batch_stat(
         &self,
         chunks: &[(ChainId, ChunkId)],
@@ -56,15 +59,20 @@ impl ChainClient {
         for (index, (chain, _)) in chunks.iter().enumerate() {
             by_chain.entry(*chain).or_default().push(index);
         }
-        let runs = by_chain.iter().map(|(chain, indexes)| -> BoxFuture<'_, _> {
-            let ids = indexes.iter().map(|index| chunks[*index].1).collect();
-            Box::pin(self.stat_chain(*chain, ids, deadline))
+        let ids_of = |indexes: &Vec<usize>| indexes.iter().map(|index| chunks[*index].1).collect();
+        let asked = by_chain.iter().map(|(chain, indexes)| (*chain, ids_of(indexes))).collect();
+        let mut found = self.stat_tails(asked, deadline).await;
+        let rest: Vec<ChainId> =
+            by_chain.keys().copied().filter(|chain| !found.contains_key(chain)).collect();
+        let runs = rest.iter().map(|chain| -> BoxFuture<'_, _> {
+            Box::pin(self.stat_chain(*chain, ids_of(&by_chain[chain]), deadline))
         });
         let replies = join_all(runs.collect()).await;
+        found.extend(rest.iter().copied().zip(replies));
         let mut stats: Vec<Option<Result<ChunkStat>>> = chunks.iter().map(|_| None).collect();
-        for (indexes, reply) in by_chain.values().zip(replies) {
+        for (chain, indexes) in &by_chain {
             for (position, index) in indexes.iter().enumerate() {
-                stats[*index] = Some(match &reply {
+                stats[*index] = found.get(chain).map(|reply| match reply {
                     Ok(found) => Ok(found[position].clone()),
                     Err(error) => Err(error.clone()),
                 });
@@ -72,6 +80,62 @@ impl ChainClient {
         }
         let missing = || Err(Error::internal("a stat was lost"));
         stats.into_iter().map(|stat| stat.unwrap_or_else(missing)).collect()
+    }
+
+    /// Asks the tails of all chains, in one request a node; only what was answered comes back.
+    async fn stat_tails(
+        &self,
+        asked: Vec<(ChainId, Vec<ChunkId>)>,
+        deadline: Instant,
+    ) -> BTreeMap<ChainId, Result<Vec<ChunkStat>>> {
+        let routing = self.peers.routing().current();
+        let mut requests: BTreeMap<NodeId, Vec<Vec<ChunkQuery>>> = BTreeMap::new();
+        for (chain, chunks) in asked {
+            let Some((info, tail)) =
+                routing.chain(chain).ok().and_then(|info| Some((info, info.tail()?)))
+            else {
+                continue;
+            };
+            let (chain_version, target) = (info.version, tail.target);
+            let query = ChunkQuery { chain, chain_version, target, chunks };
+            let node = requests.entry(tail.node).or_default();
+            let count = |queries: &Vec<ChunkQuery>| -> usize {
+                queries.iter().map(|query| query.chunks.len()).sum()
+            };
+            match node.last_mut() {
+                Some(last) if count(last) + query.chunks.len() <= STAT_MAX_COUNT => {
+                    last.push(query)
+                }
+                _ => node.push(vec![query]),
+            }
+        }
+        let flat =
+            requests.into_iter().flat_map(|(node, list)| list.into_iter().map(move |q| (node, q)));
+        let runs = flat.map(|(node, queries)| -> BoxFuture<'_, _> {
+            Box::pin(self.stat_node(node, queries, deadline))
+        });
+        join_all(runs.collect()).await.into_iter().flatten().collect()
+    }
+
+    async fn stat_node(
+        &self,
+        node: NodeId,
+        queries: Vec<ChunkQuery>,
+        deadline: Instant,
+    ) -> Vec<(ChainId, Result<Vec<ChunkStat>>)> {
+        let asked: Vec<(ChainId, usize)> =
+            queries.iter().map(|query| (query.chain, query.chunks.len())).collect();
+        let limit = Tries::new(deadline).try_deadline(TRY_MS);
+        let body = encode(&BatchStatRequest { queries });
+        let request = Request::new(MessageKind::BatchStat, body, limit);
+        let Ok(body) = self.query_node(node, request).await else { return Vec::new() };
+        let Ok(reply) = decode::<BatchStatReply>(&body) else { return Vec::new() };
+        let answers = asked.into_iter().zip(reply.results);
+        let whole = answers.filter_map(|((chain, count), answer)| match answer {
+            Ok(stats) if stats.len() == count => Some((chain, Ok(stats))),
+            _ => None,
+        });
+        whole.collect()
     }
 
     async fn stat_chain(
