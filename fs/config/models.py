@@ -37,6 +37,14 @@ class ClusterSettings(Section):
         description="Admin addresses (host:port) of the managers; tried in turn.",
     )
 
+    @model_validator(mode="after")
+    def _addresses(self) -> ClusterSettings:
+        for address in self.managers:
+            host, separator, port = address.rpartition(":")
+            if not (host and separator and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"managers are host:port, and {address!r} is not")
+        return self
+
 
 class NodeSettings(Section):
     """One process, whatever roles it has."""

@@ -37,6 +37,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("[manager\n", {}, [], ["TOML"]),
         ("", {"FIREPOND_STORAGE__DISK": "/a"}, [], ["FIREPOND_STORAGE__DISK", "storage.disks"]),
         ("", {"FIREPOND_STORAGE_DISKS": "/a"}, [], ["FIREPOND_STORAGE__DISKS"]),
+        ("", {}, ["cluster.managers=nohost"], ["managers", "nohost", "host:port"]),
         ("", {}, ["lease_ms=5000"], ["lease_ms", "manager.lease_ms"]),
         ("", {}, ["manager.lease_ms"], ["section.key=value"]),
         ("", {"FIREPOND_MANAGER__LEASE_MS": "soon"}, [], ["manager.lease_ms", "integer", "soon"]),
