@@ -123,3 +123,9 @@ class Load:
                         found = file.pread(PIECE_BYTES, position * PIECE_BYTES)
                         assert found == piece(number, position), f"{number}/{position} is lost"
         return sum(self.counts)
+
+    def remove(self) -> None:
+        """Removes the files of all writers."""
+        with firepond.connect(self.address) as cluster:
+            for number in range(self.writer_count):
+                cluster.remove(f"{self.path}-{number}")

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.load import Load
 from tests.fixtures.cluster import TestCluster
 
+SEGMENT_ROUNDS = 5
 MINUTES = float(os.environ.get("FIREPOND_SOAK_MINUTES", "0.4"))
 
 
@@ -27,18 +28,30 @@ def test_random_kills(make_cluster: Callable[..., TestCluster]) -> None:
     generator = random.Random(seed)
     cluster = make_cluster()
     end = time.monotonic() + MINUTES * 60
-    rounds = 0
-    with Load(cluster.address) as load:
-        while time.monotonic() < end:
-            load.wait_progress(timeout_s=60)
-            victims = generator.sample(cluster.local.names(), generator.choice([1, 1, 1, 2]))
-            for name in victims:
-                cluster.kill(name)
-            load.run_for(generator.uniform(0.05, 1.5))
-            for name in victims:
-                cluster.restart(name)
-            cluster.wait_serving()
-            rounds += 1
-        load.stop()
-        print(f"{rounds} rounds, {load.verify()} acknowledged pieces")
+    rounds, pieces, segment = 0, 0, 0
+    while time.monotonic() < end:
+        # A segment has files of its own, which go at its end: a long soak must not fill the disk.
+        segment += 1
+        with Load(cluster.address, path=f"/segment-{segment}") as load:
+            for _ in range(SEGMENT_ROUNDS):
+                one_round(cluster, load, generator)
+                rounds += 1
+                if time.monotonic() > end:
+                    break
+            load.stop()
+            pieces += load.verify()
         cluster.verify_replicas()
+        load.remove()
+    print(f"{rounds} rounds, {pieces} acknowledged pieces")
+
+
+def one_round(cluster: TestCluster, load: Load, generator: random.Random) -> None:
+    """Kills, waits, restarts, and waits until every target serves."""
+    load.wait_progress(timeout_s=60)
+    victims = generator.sample(cluster.local.names(), generator.choice([1, 1, 1, 2]))
+    for name in victims:
+        cluster.kill(name)
+    load.run_for(generator.uniform(0.05, 1.5))
+    for name in victims:
+        cluster.restart(name)
+    cluster.wait_serving()
