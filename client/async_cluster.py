@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from firepond.client.attributes import DirEntry, FileStat, FileSystemStat
+from firepond.client.namespace import times_ns
 from firepond.client.open_mode import StrPath, parse_mode, path_bytes, path_text, process_umask
 from firepond.fs.errors import AlreadyExists, FirepondError, InvalidArgument
 
@@ -197,6 +198,14 @@ class AsyncCluster:
         """Whether a path leads to a directory."""
         return await self.exists(path) and (await self.stat(path)).is_dir()
 
+    async def isfile(self, path: StrPath) -> bool:
+        """Whether a path leads to a regular file."""
+        return await self.exists(path) and (await self.stat(path)).is_file()
+
+    async def getsize(self, path: StrPath) -> int:
+        """The size of a file in bytes."""
+        return (await self.stat(path)).st_size
+
     async def mkdir(self, path: StrPath, mode: int = 0o777) -> None:
         """Makes a directory."""
         native = self.cluster.native()
@@ -243,6 +252,54 @@ class AsyncCluster:
         """Sets the permission bits."""
         native = self.cluster.native()
         await call(native.set_attributes, path_bytes(path), follow_symlinks, mode=mode & 0o7777)
+
+    async def chown(
+        self, path: StrPath, uid: int = -1, gid: int = -1, *, follow_symlinks: bool = True
+    ) -> None:
+        """Sets owner and group; −1 leaves one as it is."""
+        await call(
+            self.cluster.native().set_attributes,
+            path_bytes(path),
+            follow_symlinks,
+            uid=None if uid == -1 else uid,
+            gid=None if gid == -1 else gid,
+        )
+
+    async def utime(
+        self,
+        path: StrPath,
+        times: tuple[float, float] | None = None,
+        *,
+        ns: tuple[int, int] | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
+        """Sets times of access and change: seconds or nanoseconds since 1970; neither: now."""
+        accessed, modified = times_ns(times, ns)
+        await call(
+            self.cluster.native().set_attributes,
+            path_bytes(path),
+            follow_symlinks,
+            accessed_ns=accessed,
+            modified_ns=modified,
+        )
+
+    async def walk(self, top: StrPath = "/") -> AsyncIterator[tuple[str, list[str], list[str]]]:
+        """(directory, its directories, its other names) for a tree, as `os.walk` from the top:
+        links to directories are listed and not followed."""
+        directory = path_text(top)
+        entries = [one async for one in self.scandir(directory)]
+        links = {one.name for one in entries if one.is_symlink()}
+        directories = [
+            one.name
+            for one in entries
+            if (await self.isdir(one.path) if one.name in links else one.is_dir())
+        ]
+        known = set(directories)
+        yield directory, directories, [one.name for one in entries if one.name not in known]
+        for name in directories:
+            if name not in links:
+                async for found in self.walk(f"{directory.rstrip('/')}/{name}"):
+                    yield found
 
     async def rmdir(self, path: StrPath) -> None:
         """Removes an empty directory."""

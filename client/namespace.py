@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 NOW_NS = -1
 
 
+def times_ns(times: tuple[float, float] | None, ns: tuple[int, int] | None) -> tuple[int, int]:
+    """Times of access and change as `utime` takes them, in nanoseconds since 1970."""
+    if times is not None and ns is not None:
+        raise InvalidArgument("give times or ns, not both")
+    if times is not None:
+        ns = (round(times[0] * 1e9), round(times[1] * 1e9))
+    if ns is not None and min(ns) < 0:
+        raise InvalidArgument("times before 1970 are not kept", {"ns": str(ns)})
+    return ns or (NOW_NS, NOW_NS)
+
+
 class Namespace(ABC):
     """Directories, links and attributes of a cluster."""
 
@@ -144,13 +155,7 @@ class Namespace(ABC):
         follow_symlinks: bool = True,
     ) -> None:
         """Sets times of access and change: seconds or nanoseconds since 1970; neither: now."""
-        if times is not None and ns is not None:
-            raise InvalidArgument("give times or ns, not both")
-        if times is not None:
-            ns = (round(times[0] * 1e9), round(times[1] * 1e9))
-        accessed, modified = ns or (NOW_NS, NOW_NS)
-        if ns is not None and min(ns) < 0:
-            raise InvalidArgument("times before 1970 are not kept", {"ns": str(ns)})
+        accessed, modified = times_ns(times, ns)
         self.native().set_attributes(
             path_bytes(path), follow_symlinks, accessed_ns=accessed, modified_ns=modified
         )

@@ -184,6 +184,13 @@ def test_asyncio(client: Cluster, folder: str) -> None:
         assert (await aio.stat(f"{folder}/b/a")).st_mode & 0o777 == 0o640
         assert await aio.isdir(f"{folder}/b/link") and not await aio.isdir(f"{folder}/a")
         assert (await aio.lstat(f"{folder}/b/link")).is_symlink()
+        await aio.utime(f"{folder}/a", ns=(5, 1_000_000_007))
+        assert (await aio.stat(f"{folder}/a")).st_mtime_ns == 1_000_000_007
+        await aio.chown(f"{folder}/a", gid=os.getgid())
+        assert await aio.isfile(f"{folder}/a") and not await aio.isfile(f"{folder}/b")
+        assert await aio.getsize(f"{folder}/a") == client.getsize(f"{folder}/a")
+        walked = [found async for found in aio.walk(folder)]
+        assert walked == list(client.walk(folder))
         await aio.rmtree(f"{folder}/b")
         assert await aio.listdir(folder) == ["a"]
 
