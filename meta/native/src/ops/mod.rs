@@ -15,6 +15,7 @@ mod make_symlink;
 mod open;
 mod read_directory;
 mod read_link;
+mod removable;
 mod remove_directory;
 mod rename;
 mod set_attributes;

@@ -7,8 +7,8 @@
 //! and one shard of the parent's number of subdirectories.
 //! Idempotency: recorded, refusals too, as `unlink`.
 
+use super::removable;
 use crate::names;
-use crate::permissions::{self, SEARCH, WRITE};
 use crate::service::{Caller, MetaService};
 use crate::transact::{self, Mutation, Recorded};
 use crate::view::View;
@@ -45,13 +45,7 @@ impl Mutation for RemoveDirectory<'_> {
         caller: &Caller,
     ) -> Result<MetaReply> {
         let who = &caller.credentials;
-        let directory = view.directory(self.parent).await?;
-        permissions::require(who, &directory, SEARCH)?;
-        let entry = view.entry(self.parent, self.name).await?;
-        let entry = entry.ok_or_else(|| names::missing(self.name))?;
-        permissions::require(who, &directory, WRITE)?;
-        let record = view.named_inode(&entry).await?;
-        permissions::require_not_sticky(who, &directory, &record)?;
+        let (entry, _) = removable::find(view, who, self.parent, self.name).await?;
         let refuse = |kind| Err(Error::new(kind, "").with("name", self.name.escape_ascii()));
         if entry.kind != InodeKind::Directory {
             return refuse(ErrorKind::NotADirectory);

@@ -7,8 +7,8 @@
 //! Idempotency: recorded, refusals too: a late duplicate must not remove a file that was made after
 //! the first try had found none.
 
+use super::removable;
 use crate::names;
-use crate::permissions::{self, SEARCH, WRITE};
 use crate::service::{Caller, MetaService};
 use crate::transact::{self, Mutation, Recorded};
 use crate::view::View;
@@ -44,13 +44,7 @@ impl Mutation for Unlink<'_> {
         caller: &Caller,
     ) -> Result<MetaReply> {
         let who = &caller.credentials;
-        let directory = view.directory(self.parent).await?;
-        permissions::require(who, &directory, SEARCH)?;
-        let entry = view.entry(self.parent, self.name).await?;
-        let entry = entry.ok_or_else(|| names::missing(self.name))?;
-        permissions::require(who, &directory, WRITE)?;
-        let record = view.named_inode(&entry).await?;
-        permissions::require_not_sticky(who, &directory, &record)?;
+        let (entry, record) = removable::find(view, who, self.parent, self.name).await?;
         if entry.kind == InodeKind::Directory {
             return Err(
                 Error::new(ErrorKind::IsADirectory, "").with("name", self.name.escape_ascii())
