@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import drive
+from benchmarks.mounted import mounted
 from benchmarks.report import Bar, Beside, Context, Row
 
 FAMILY = "mount"
@@ -43,19 +40,3 @@ def run(address: str, directory: Path, context: Context) -> list[Row]:
         others = (Beside("local", beside[name]), Beside("GlusterFS, published", peer))
         rows.append(Row(FAMILY, name, value, unit, others, Bar("ahead of GlusterFS", peer)))
     return rows
-
-
-@contextmanager
-def mounted(address: str, mount_point: Path) -> Iterator[Path]:
-    """The cluster as a directory, for as long as the block lasts."""
-    command = [sys.executable, "-m", "firepond.fs.cli"]
-    mount_point.mkdir()
-    log = str(mount_point.with_suffix(".log"))
-    arguments = ["mount", address, str(mount_point), "--log-file", log]
-    subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
-    try:
-        yield mount_point
-    finally:
-        arguments = ["umount", str(mount_point)]
-        subprocess.run([*command, *arguments], check=True, stdout=subprocess.DEVNULL)
-        mount_point.rmdir()

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -17,31 +14,12 @@ from rich.console import Console
 from benchmarks.demo import checkpoint_step, crash_step, kv_step
 from benchmarks.demo.model import make_checkpoint, size_bytes
 from benchmarks.demo.report import draw_timeline, print_table
+from benchmarks.mounted import mounted
 from firepond.fs.local_cluster import LocalCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "build" / "demo" / "throughput.png"
 FREE_BYTES_MIN = 16 << 30
-
-
-@contextmanager
-def mounted(address: str, mount_point: Path) -> Iterator[Path]:
-    """The cluster as a directory, for as long as the block lasts."""
-    command = [sys.executable, "-m", "firepond.fs.cli"]
-    mount_point.mkdir()
-    log = mount_point.with_suffix(".log")
-    subprocess.run(
-        [*command, "mount", address, str(mount_point), "--log-file", str(log)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        yield mount_point
-    finally:
-        subprocess.run(
-            [*command, "umount", str(mount_point)], check=True, stdout=subprocess.DEVNULL
-        )
-        mount_point.rmdir()
 
 
 def run(console: Console, directory: Path) -> None:
