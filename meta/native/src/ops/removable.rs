@@ -1,8 +1,8 @@
 //! The name that `unlink` and `remove_directory` take away: what it leads to, and whether the
 //! caller may remove it.
 //!
-//! Why one place: the order of the checks decides which error a caller sees, and POSIX wants the same
-//! order of both operations. Conflict set: the parent inode, the entry, the inode.
+//! Why one place: the order of the checks decides which error a caller sees, and POSIX wants the
+//! same order of both operations. Conflict set: the parent inode, the entry, the inode.
 
 use crate::names;
 use crate::permissions::{self, SEARCH, WRITE};
