@@ -1,31 +1,41 @@
 """Runs the decisions: one at a time, persisted before anybody sees them, then carried out.
 
-Owns: the order event → decide → save → publish → actions, the clock, the probes.
+Owns: the order event → decide → save → publish → actions, the proof that we still lead.
 Invariants: decisions are serial; a state that was not persisted is never shown; a manager that
 cannot persist stops (`failed`), as it would otherwise promise what it forgets.
+
+A manager that lost its term answers nothing. Every answer that promises something (a lease first of
+all) comes after a look at the term in the store that began after the request had arrived: the save
+of the decision, or else `_confirm_term`. Why that is enough for leases: a node counts its lease
+from when it sent the heartbeat, so what we promise ends at the latest one lease after our look; a
+newer manager, whose term began after it, gives everybody a full lease before it judges.
+Routing may be handed out without a look: it was persisted, so it is merely old, as if it had been
+delayed on its way; only a follower that knows newer routing shows that we may not lead any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from firepond.fs.config import ManagerSettings
-from firepond.fs.errors import FirepondError
+from firepond.fs.errors import FirepondError, ManagerNotLeader
 from firepond.fs.ids import Incarnation, NodeId, RoutingVersion
 from firepond.fs.logging import get_logger
 from firepond.fs.manager.decide import decide, load
 from firepond.fs.manager.events import Action, Event, Note, Observed, Probe, Register, Tick
 from firepond.fs.manager.model import Node, Rules, State
-from firepond.fs.manager.probe import ProbeResult, probe, watch
+from firepond.fs.manager.probe import ProbeResult
 from firepond.fs.manager.routing import encode
 from firepond.fs.manager.store import ManagerStore
+from firepond.fs.manager.surroundings import Surroundings
 
 TICK_S = 0.1
 REWATCH_PAUSE_S = 0.5
+CONFIRM_PAUSE_NS = 1_000_000_000
+"""A manager that nobody asks anything looks after its term this often."""
 
 Life = tuple[NodeId, Incarnation]
 
@@ -45,16 +55,24 @@ def rules_of(settings: ManagerSettings) -> Rules:
 class Controller:
     """The manager behind its HTTP service. All methods belong to one event loop."""
 
-    def __init__(self, store: ManagerStore, settings: ManagerSettings) -> None:
+    def __init__(
+        self,
+        store: ManagerStore,
+        settings: ManagerSettings,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self.settings = settings
         self.store = store
+        self.surroundings = surroundings or Surroundings()
+        self._confirmed_ns = self.surroundings.clock_ns()
         self.state = load(store.load(rules_of(settings)))
         self.failed = asyncio.Event()
         self._log = get_logger("firepond.manager")
         self._deciding = asyncio.Lock()
+        self._confirming = asyncio.Lock()
         self._published = asyncio.Condition()
         self._stopping = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # In order: a run can be repeated.
         self._watches: dict[Life, asyncio.Task[None]] = {}
         self._probing: dict[NodeId, asyncio.Task[None]] = {}
 
@@ -68,16 +86,22 @@ class Controller:
         self._stopping = True
         async with self._published:
             self._published.notify_all()
+        self.abandon()
+        async with self._deciding:
+            await self.surroundings.run_blocking(self.store.close)
+
+    def abandon(self) -> None:
+        """Ends all work in the background; nothing is saved and nothing is closed."""
         for task in [*self._tasks, *self._watches.values()]:
             task.cancel()
-        async with self._deciding:
-            await asyncio.to_thread(self.store.close)
 
     async def apply(self, event: Event, now_ns: int | None = None) -> tuple[State, State]:
         """Decides, persists, publishes. The states before and after; raises what refuses it."""
         async with self._deciding:
+            if self.failed.is_set():
+                raise ManagerNotLeader("this manager has stopped")
             before = self.state
-            now = time.monotonic_ns() if now_ns is None else now_ns
+            now = self.surroundings.clock_ns() if now_ns is None else now_ns
             after, actions = decide(before, event, now)
             if after.version > before.version:
                 await self._save(before, after)
@@ -87,6 +111,8 @@ class Controller:
                 self._published.notify_all()
         self._sync_watches()
         self._carry_out(actions)
+        if not isinstance(event, Tick | Observed):  # Those nobody waits for an answer to.
+            await self._confirm_term(now)
         return before, after
 
     async def register(self, event: Register, now_ns: int) -> State:
@@ -107,7 +133,8 @@ class Controller:
         lives = sorted(asked.difference(known_gone))
         timeout_s = self.settings.probe_timeout_ms / 1000
         nodes = [self.state.nodes[node] for node, _ in lives]
-        results = await asyncio.gather(*(probe(node, timeout_s) for node in nodes))
+        probes = (self.surroundings.probe(node, timeout_s) for node in nodes)
+        results = await asyncio.gather(*probes)
         found: dict[ProbeResult, list[Life]] = {result: [] for result in ProbeResult}
         for life, result in zip(lives, results, strict=True):
             found[result].append(life)
@@ -134,10 +161,13 @@ class Controller:
 
     async def routing_since(self, since: RoutingVersion, wait_s: float) -> bytes:
         """Routing newer than `since`; waits for it. Unchanged routing is an empty delta."""
-        deadline = time.monotonic() + wait_s
+        clock_ns = self.surroundings.clock_ns
+        deadline_ns = clock_ns() + int(wait_s * 1e9)
+        if since > self.state.version:
+            await self._confirm_term(clock_ns())
         async with self._published:
             while self.state.version == since and not self._stopping:
-                left_s = deadline - time.monotonic()
+                left_s = (deadline_ns - clock_ns()) / 1e9
                 if left_s <= 0:
                     break
                 with contextlib.suppress(TimeoutError):
@@ -145,13 +175,34 @@ class Controller:
         return encode(self.state, since)
 
     async def _save(self, before: State, after: State) -> None:
+        began_ns = self.surroundings.clock_ns()
+        save = self.surroundings.run_blocking(lambda: self.store.save(before, after))
         try:
-            await asyncio.shield(asyncio.to_thread(self.store.save, before, after))
-        except BaseException as error:
-            if not isinstance(error, asyncio.CancelledError) or not self._stopping:
-                self._log.error("the manager cannot keep its state and stops", error=str(error))
-            self.failed.set()
+            await asyncio.shield(save)
+        except BaseException as error:  # A save that was cancelled may have happened, too.
+            self._fail(error)
             raise
+        self._confirmed_ns = began_ns
+
+    async def _confirm_term(self, since_ns: int) -> None:
+        """We still led at some time after `since_ns`. One look serves all who wait for one."""
+        async with self._confirming:
+            if self._confirmed_ns > since_ns:
+                return
+            began_ns = self.surroundings.clock_ns()
+            try:
+                await self.surroundings.run_blocking(self.store.check_term)
+            except Exception as error:
+                self._fail(error)
+                raise
+            self._confirmed_ns = began_ns
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, ManagerNotLeader):
+            self._log.info("another manager leads, this one stops", error=str(error))
+        elif not (isinstance(error, asyncio.CancelledError) and self._stopping):
+            self._log.error("the manager cannot keep its state and stops", error=str(error))
+        self.failed.set()
 
     def _is_current(self, life: Life) -> bool:
         node = self.state.nodes.get(life[0])
@@ -170,6 +221,9 @@ class Controller:
         while not self.failed.is_set():
             try:
                 await self.apply(Tick())
+                await self._confirm_term(self.surroundings.clock_ns() - CONFIRM_PAUSE_NS)
+            except ManagerNotLeader:
+                return
             except FirepondError as error:
                 self._log.error("tick failed", error=str(error))
             await asyncio.sleep(TICK_S)
@@ -181,18 +235,22 @@ class Controller:
             for node in self.state.nodes.values()
             if node.alive and "manager" not in node.roles
         }
-        for life in self._watches.keys() - wanted.keys():
+        for life in [one for one in self._watches if one not in wanted]:
             self._watches.pop(life).cancel()
-        for life in wanted.keys() - self._watches.keys():
+        for life in [one for one in wanted if one not in self._watches]:
             self._watches[life] = asyncio.create_task(self._watch_forever(wanted[life]))
 
     async def _watch_forever(self, node: Node) -> None:
         while True:
-            await watch(node, lambda one: self.suspect([(one.id, one.incarnation)]))
+            alarm = lambda one: self.suspect([(one.id, one.incarnation)])  # noqa: E731
+            await self.surroundings.watch(node, alarm)
             await asyncio.sleep(REWATCH_PAUSE_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)

@@ -111,6 +111,10 @@ class ManagerStore:
         except TransactionConflict:
             raise ManagerNotLeader("another manager wrote to the store") from None
 
+    def check_term(self) -> None:
+        """Raises ManagerNotLeader when a newer term has begun."""
+        self._check_term(self._kv.begin())
+
     def close(self) -> None:
         """Closes the store."""
         self._kv.close()
