@@ -10,7 +10,9 @@ use super::role::Standing;
 use super::space::Room;
 use crate::store::{ChunkState, TOMBSTONE_AGE, VersionState};
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
+use firepond_core::routing::PublicState;
 use firepond_core::sys::clock::unix_time_ns;
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::{UpdateKind, UpdateReply};
 use firepond_core::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -110,7 +112,7 @@ fn admit_client(standing: &Standing, facts: &Facts, state: Option<&ChunkState>) 
     let committed = state.and_then(|state| state.committed);
     let exists = committed.is_some_and(|one| !one.removed);
     let version = committed.map_or(ChunkVersion(0), |one| one.version);
-    if let Some(done) = recent(facts, state, committed) {
+    if let Some(done) = recent(standing, facts, state, committed) {
         return Ok(Verdict::Done(UpdateReply { chain_version: standing.chain_version, ..done }));
     }
     if superseded(facts, state) {
@@ -133,11 +135,13 @@ fn admit_client(standing: &Standing, facts: &Facts, state: Option<&ChunkState>) 
 
 /// The reply of a write that the chunk remembers. If others followed, only its version is known.
 fn recent(
+    standing: &Standing,
     facts: &Facts,
     state: Option<&ChunkState>,
     committed: Option<VersionState>,
 ) -> Option<UpdateReply> {
-    let committed = committed?;
+    let own = |one: &VersionState| one.chain_version == standing.chain_version;
+    let committed = committed.filter(|one| own(one) || !planted(Mistake::RetryForgotten))?;
     if committed.write_id == facts.write_id {
         return Some(reply(&committed, committed.chain_version));
     }
@@ -218,6 +222,9 @@ fn is_forgotten(one: &VersionState, updated_ns: u64) -> bool {
 }
 
 fn gap(standing: &Standing, facts: &Facts, version: ChunkVersion) -> Result<Verdict> {
+    if planted(Mistake::PartialToSyncing) && standing.state == Some(PublicState::Syncing) {
+        return Ok(Verdict::Begin { version, full_chunk: false });
+    }
     let why = "the replica lacks an earlier update, or has another one under this version";
     Err(refuse(ErrorKind::UpdateGap, why, standing, facts).with("version", version))
 }

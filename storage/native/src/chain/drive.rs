@@ -13,12 +13,13 @@ use crate::store::{ChunkWrite, VersionState};
 use firepond_core::ids::{ChunkId, RoutingVersion};
 use firepond_core::sys::clock::{Instant, now, sleep_until};
 use firepond_core::sys::disk::BoxFuture;
+use firepond_core::sys::mistake::{Mistake, planted};
+use firepond_core::watch;
 use firepond_core::wire::storage::UpdateReply;
 use firepond_core::{ErrorKind, Result};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// How long an update holds its chunk while the chain does not take it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,8 +48,10 @@ pub(super) async fn replicate<B: Backend>(
         tired_at: now() + PATIENCE,
     };
     let mut event = Event::Started;
+    let begun = planted(Mistake::StandingNotRenewed).then(|| replica.standing());
     loop {
-        for action in update.step(&replica.standing(), event) {
+        let standing = begun.clone().unwrap_or_else(|| replica.standing());
+        for action in update.step(&standing, event) {
             match action {
                 Action::Apply { chain_version, commit } => {
                     let durability = replica.standing().durability;

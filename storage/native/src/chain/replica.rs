@@ -22,6 +22,7 @@ use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId}
 use firepond_core::payload::Payload;
 use firepond_core::routing::{LocalState, PublicState, Routing};
 use firepond_core::sys::clock::now;
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::sys::task;
 use firepond_core::wire::storage::{ForwardRequest, UpdateKind, UpdateReply, UpdateRequest};
 use firepond_core::{Error, ErrorKind, Result};
@@ -138,7 +139,8 @@ impl<B: Backend> Replica<B> {
         let shown = Shown {
             chain_version: info.map_or(ChainVersion(0), |info| info.version),
             state: info.and_then(|info| info.member(self.target)).map(|entry| entry.state),
-            incarnation_known: node.is_ok_and(|info| info.incarnation == self.node.incarnation),
+            incarnation_known: planted(Mistake::RestartUnnoticed)
+                || node.is_ok_and(|info| info.incarnation == self.node.incarnation),
         };
         let before = state.local();
         if self.backend.disk_failed().is_some() {
@@ -297,6 +299,11 @@ impl<B: Backend> Replica<B> {
                     return replicate(self, job, plan, Update::adopt(plan, pending)).await;
                 }
                 Verdict::RollForward(pending) => {
+                    if job.origin == Origin::Client && planted(Mistake::PendingAbandoned) {
+                        let version = pending.version;
+                        self.backend.drop_pending(self.target, facts.chunk, version).await?;
+                        continue;
+                    }
                     match self.settle_locked(facts.chunk).await {
                         Ok(()) => continue,
                         // A removal needs no room below: it follows the pending version at once.
@@ -339,6 +346,10 @@ impl<B: Backend> Replica<B> {
     pub(crate) async fn settle_locked(&self, chunk: ChunkId) -> Result<()> {
         let state = self.backend.state(self.target, chunk)?;
         let Some(pending) = state.and_then(|state| state.pending) else { return Ok(()) };
+        let inherited = || pending.chain_version < self.standing().chain_version;
+        if planted(Mistake::PendingLost) && inherited() {
+            return self.backend.drop_pending(self.target, chunk, pending.version).await;
+        }
         let job = Job::from_pending(self.chain, self.target, chunk, &pending);
         let plan = Plan {
             version: pending.version,

@@ -7,6 +7,7 @@
 
 use firepond_core::ids::{ChainId, ChainVersion, TargetId};
 use firepond_core::routing::{ChainTarget, Durability, LocalState, PublicState, Routing};
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::{Error, ErrorKind, Result};
 
 /// A target's place and rights at one moment.
@@ -107,7 +108,8 @@ impl Standing {
     /// # Errors
     /// `ChainVersionMismatch`.
     pub fn check_version(&self, sent: ChainVersion) -> Result<()> {
-        if sent == self.chain_version {
+        let passed = planted(Mistake::StandingNotRenewed) && sent < self.chain_version;
+        if sent == self.chain_version || passed {
             return Ok(());
         }
         let error =

@@ -19,6 +19,7 @@ use super::role::Standing;
 use crate::store::VersionState;
 use firepond_core::ids::{ChainVersion, ChunkVersion};
 use firepond_core::routing::{ChainTarget, PublicState};
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::UpdateReply;
 use firepond_core::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -360,7 +361,9 @@ impl Update {
     /// How the update can travel now; none while it must wait for our own store.
     fn form(&self, to: ChainTarget) -> Option<Form> {
         let stored = matches!(self.local, Local::Pending(_) | Local::Committed(_));
-        let replaces = self.plan.replaces || to.state == PublicState::Syncing;
+        let syncing = to.state == PublicState::Syncing;
+        let as_it_came = syncing && planted(Mistake::PartialToSyncing);
+        let replaces = (self.plan.replaces || syncing) && !as_it_came;
         let early = self.plan.has_payload && (stored || !self.plan.persist_first);
         match (replaces, self.plan.whole) {
             (false, _) if early => Some(Form::Delta),
@@ -389,14 +392,17 @@ impl Update {
             return;
         }
         if let Some(below) = below {
-            if below.chain_version > standing.chain_version {
+            let newer = below.chain_version > standing.chain_version;
+            if newer && !planted(Mistake::CommitBeforeRouting) {
                 return; // Our own routing will catch up: RoutingChanged.
             }
-            if let Some(error) = disagreement(&state, &below) {
+            let compared = !planted(Mistake::PartialToSyncing);
+            if let Some(error) = disagreement(&state, &below).filter(|_| compared) {
                 self.heal(error, actions);
                 return self.advance_link(standing, actions);
             }
         }
+        let below = below.filter(|_| !planted(Mistake::CommitBeforeRouting));
         let chain_version = below.map_or(standing.chain_version, |below| below.chain_version);
         if committed {
             self.finish(Ok(reply(&state, chain_version)), actions);

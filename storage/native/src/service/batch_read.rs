@@ -13,6 +13,7 @@ use firepond_core::ids::{ChainId, ChunkId, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::Routing;
 use firepond_core::sys::clock::{Instant, timeout_at};
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::transport::{IncomingRequest, OutgoingReply};
 use firepond_core::wire::storage::{
     READ_FLAG_RELAXED, ReadIo, ReadResult, decode_table, encode_table,
@@ -57,7 +58,13 @@ impl<B: Backend> StorageService<B> {
                 read_one(&replica, routing, io, deadline).await
             }
         });
-        Ok(reply(join_bounded(reads, CONCURRENT_COUNT).await))
+        let mut results = join_bounded(reads, CONCURRENT_COUNT).await;
+        if planted(Mistake::BatchFailsAsOne)
+            && let Some(error) = results.iter().find_map(|result| result.as_ref().err().cloned())
+        {
+            results.iter_mut().for_each(|result| *result = Err(error.clone()));
+        }
+        Ok(reply(results))
     }
 }
 

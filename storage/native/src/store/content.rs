@@ -13,6 +13,7 @@ use super::pages::{PageWriter, read_pages};
 use super::types::ChunkWrite;
 use firepond_core::checksum::{crc32c, crc32c_combine};
 use firepond_core::payload::Payload;
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::{Error, ErrorKind, Result};
 use std::ops::Range;
 
@@ -138,7 +139,12 @@ impl Draft {
             buffer = self.old_bytes(core, pages.clone(), buffer).await?;
         }
         buffer[start..start + bytes.len()].copy_from_slice(bytes);
-        let extents = self.take(core, pages.end - pages.start)?;
+        let kept: Vec<Extent> = match planted(Mistake::TailInPlace) {
+            true => self.image.runs(pages.start, 1).iter().map(|run| run.extent).collect(),
+            false => Vec::new(),
+        };
+        let in_place = pages.end - pages.start == 1 && kept.iter().any(|one| !one.is_hole());
+        let extents = if in_place { kept } else { self.take(core, pages.end - pages.start)? };
         let valid_len = (len as usize).min(base + size) - base;
         let mut writer = PageWriter::new(core, &extents);
         writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);

@@ -7,6 +7,7 @@
 //! gone.
 
 use super::image::Extent;
+use firepond_core::sys::mistake::{Mistake, planted};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,6 +65,9 @@ impl Epochs {
     /// Takes pages that no new reader can find; gives those back that are free already.
     #[must_use]
     pub(super) fn retire(&self, extents: Vec<Extent>) -> Vec<Extent> {
+        if planted(Mistake::PagesFreedEarly) {
+            return extents;
+        }
         let mut state = self.state.lock();
         match state.epochs.back_mut() {
             Some(epoch) if !extents.is_empty() => {
