@@ -14,12 +14,12 @@ use firepond_core::ids::InodeId;
 use firepond_core::payload::Payload;
 use firepond_core::sys::{clock, task};
 use firepond_core::transport::SinkSlice;
+use firepond_core::watch;
 use firepond_core::wire::meta::{Attributes, Credentials};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::watch;
 
 /// The largest part of `read` that is one buffer.
 const READ_BUFFER_BYTES: usize = 4 << 20;
@@ -168,7 +168,7 @@ impl OpenFile {
                         (payload, count)
                     })
                 });
-                sender.send_replace(result);
+                sender.send(result);
             });
             ahead.started(start, receiver, task.abort_handle());
         }
@@ -305,7 +305,7 @@ async fn copy_blocks(
     let mut done = 0;
     for (start, mut receiver) in blocks {
         let result = receiver.wait_for(Option::is_some).await.ok()?;
-        let Some(Ok((payload, count))) = &*result else { return None };
+        let Some(Ok((payload, count))) = &result else { return None };
         let from = offset.max(start);
         let to = end.min(start + *count as u64);
         if from >= to {

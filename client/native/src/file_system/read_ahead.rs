@@ -9,9 +9,9 @@
 use firepond_core::Result;
 use firepond_core::payload::Payload;
 use firepond_core::sys::clock::{self, Instant};
+use firepond_core::watch;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// Bytes of a block.
@@ -92,7 +92,7 @@ impl ReadAhead {
         let keep_from = offset.saturating_sub(SLACK_BYTES);
         let oldest = clock::now().checked_sub(BLOCK_VALID);
         self.blocks.retain(|start, block| {
-            let here = block.result.borrow().is_some();
+            let here = block.result.look(Option::is_some);
             start + BLOCK_BYTES as u64 > keep_from
                 && (!here || oldest.is_none_or(|oldest| block.started >= oldest))
         });

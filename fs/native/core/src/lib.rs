@@ -16,6 +16,7 @@ pub mod peer;
 pub mod routing;
 pub mod sys;
 pub mod transport;
+pub mod watch;
 pub mod wire;
 
 pub use error::{Error, ErrorKind, Result, Retry};

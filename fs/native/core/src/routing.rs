@@ -11,12 +11,13 @@ use crate::ids::{
 };
 use crate::sys::clock::{Instant, timeout_at};
 use crate::transport::{PeerAddress, malformed};
+use crate::watch;
 use crate::{Error, ErrorKind, Result};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// A process of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,7 +57,7 @@ async fn writes_are_read_back() {
             write.await.expect("write");
         }
         file.sync().await.expect("sync");
-        file.sync_blocking().expect("sync");
+        file.sync_in_place().await.expect("sync");
         for page in [0_u64, 1, 299, 599] {
             assert_eq!(read(&*file, &pool, page * 4096, 4096).await, vec![page as u8; 4096]);
         }

@@ -12,6 +12,7 @@ use super::backend::Backend;
 use super::replica::Replica;
 use super::role::Standing;
 use firepond_core::ids::{ChainVersion, ChunkId};
+use firepond_core::sys::task::scoped;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -59,7 +60,7 @@ pub async fn sweep<B: Backend>(replica: &Arc<Replica<B>>) -> bool {
             left_over |= settled(running.join_next().await);
         }
         let replica = Arc::clone(replica);
-        running.spawn(async move { settle(&replica, chunk).await });
+        running.spawn(scoped(async move { settle(&replica, chunk).await }));
     }
     while let Some(result) = running.join_next().await {
         left_over |= settled(Some(result));

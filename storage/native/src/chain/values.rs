@@ -7,7 +7,7 @@
 
 use firepond_core::ids::{ChunkId, NamespaceId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Most values that are remembered.
 const VALUES_MAX_COUNT: usize = 4 << 20;
@@ -33,7 +33,7 @@ struct Inner {
     /// Counts uses: a later use has a higher number.
     clock: u64,
     count: usize,
-    spaces: HashMap<NamespaceId, Space>,
+    spaces: BTreeMap<NamespaceId, Space>,
 }
 
 impl ValueIndex {

@@ -14,6 +14,7 @@ use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::ChainTarget;
 use firepond_core::sys::clock::now;
+use firepond_core::sys::task::scoped;
 use firepond_core::transport::Request;
 use firepond_core::wire::storage::{
     ForwardRequest, ResyncControl, ResyncEntry, ResyncPageReply, ResyncPageRequest,
@@ -162,7 +163,7 @@ impl<B: Backend> Resync<B> {
             }
             self.check()?;
             let resync = self.clone();
-            running.spawn(async move { resync.send_one(difference).await });
+            running.spawn(scoped(async move { resync.send_one(difference).await }));
         }
         while let Some(result) = running.join_next().await {
             ended(Some(result))?;

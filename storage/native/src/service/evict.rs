@@ -10,6 +10,7 @@ use firepond_core::ids::{ChunkId, NamespaceId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::{Durability, NamespaceInfo, Routing};
 use firepond_core::sys::clock::{Instant, now};
+use firepond_core::sys::task::scoped;
 use firepond_core::wire::CHUNK_MAX_BYTES;
 use firepond_core::wire::storage::{UpdateKind, UpdateRequest};
 use std::collections::HashMap;
@@ -98,7 +99,7 @@ async fn remove_all<B: Backend>(replica: &Arc<Replica<B>>, chunks: Vec<ChunkId>)
             removed += usize::from(matches!(running.join_next().await, Some(Ok(true))));
         }
         let replica = Arc::clone(replica);
-        running.spawn(async move { remove(&replica, chunk).await });
+        running.spawn(scoped(async move { remove(&replica, chunk).await }));
     }
     while let Some(result) = running.join_next().await {
         removed += usize::from(matches!(result, Ok(true)));

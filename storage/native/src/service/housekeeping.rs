@@ -13,6 +13,7 @@ use crate::resync::worker::{Progress, Resync};
 use firepond_core::ids::{ChainVersion, TargetId};
 use firepond_core::routing::{ChainTarget, PublicState};
 use firepond_core::sys::clock::{Instant, now, sleep};
+use firepond_core::sys::task::scoped;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -105,10 +106,10 @@ impl<B: Backend> Housekeeping<B> {
         if !chores.sweeping && rested && chores.sweeps.is_due(&standing) {
             chores.sweeping = true;
             let (replica, version) = (Arc::clone(replica), standing.chain_version);
-            self.running.spawn(async move {
+            self.running.spawn(scoped(async move {
                 let left_over = sweep(&replica).await;
                 Ended::Sweep(replica.target, version, left_over)
-            });
+            }));
         }
         let syncing = standing.successor.filter(|next| next.state == PublicState::Syncing);
         if let Some((version, handle)) = &chores.resyncing
@@ -140,13 +141,13 @@ impl<B: Backend> Housekeeping<B> {
         let target = replica.target;
         let resync = Resync { replica, successor, chain_version, pace, progress };
         tracing::info!(target_id = target.0, successor = successor.target.0, "resync begins");
-        let handle = self.running.spawn(async move {
+        let handle = self.running.spawn(scoped(async move {
             let result = resync.run().await;
             if let Err(error) = &result {
                 tracing::info!(target_id = target.0, %error, "resync ended early");
             }
             Ended::Resync(target, chain_version, result.is_ok())
-        });
+        }));
         let chores = self.chores.entry(target).or_default();
         chores.resyncing = Some((chain_version, handle));
     }
@@ -189,12 +190,12 @@ impl<B: Backend> Housekeeping<B> {
         }
         self.evicting = true;
         let (routing, unknown) = (self.service.node.peers.routing().current(), Arc::clone(unknown));
-        self.running.spawn(async move {
+        self.running.spawn(scoped(async move {
             let mut unknown = unknown.lock().await;
             for replica in busy {
                 evict(&replica, &routing, &mut unknown).await;
             }
             Ended::Evict
-        });
+        }));
     }
 }

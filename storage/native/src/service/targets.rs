@@ -4,17 +4,17 @@ use crate::chain::{Backend, Replica};
 use arc_swap::ArcSwap;
 use firepond_core::ids::{ChainId, TargetId};
 use firepond_core::{Error, ErrorKind, Result};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-type Map<B> = HashMap<TargetId, Arc<Replica<B>>>;
+type Map<B> = BTreeMap<TargetId, Arc<Replica<B>>>;
 
 /// Targets by id; readers take a snapshot.
 pub struct Targets<B>(ArcSwap<Map<B>>);
 
 impl<B: Backend> Default for Targets<B> {
     fn default() -> Targets<B> {
-        Targets(ArcSwap::from_pointee(HashMap::new()))
+        Targets(ArcSwap::from_pointee(BTreeMap::new()))
     }
 }
 

@@ -1,7 +1,8 @@
-//! Group commit: one thread that makes the updates of many durable together.
+//! Group commit: one worker that makes the updates of many durable together.
 //!
-//! Why a thread of its own: it sleeps in two syncs (data, then index), and whatever arrives
-//! meanwhile is the next group, so the group grows with the load and nobody waits on purpose.
+//! Why a worker with a thread of its own: it sleeps in two syncs (data, then index), and whatever
+//! arrives meanwhile is the next group, so the group grows with the load and nobody waits on
+//! purpose. It is a future all the same, so that a simulated machine can drive it.
 //! Order within a group: data synced → records written and synced → records visible, pages of the
 //! old versions retired → answers. A commit is visible before (its pending version is durable
 //! already) and rides along with the next group, at the latest after `lazy_interval`.
@@ -22,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Lazy records beyond which the group is committed at once: they take memory.
 const LAZY_MAX_COUNT: usize = 4096;
@@ -49,7 +50,7 @@ pub(super) struct Job {
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<QueueState>,
-    changed: Condvar,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -99,27 +100,39 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    fn wait(&self, lazy_interval: Duration, maintenance_at: Instant) -> Wake {
-        let mut state = self.state.lock();
+    async fn wait(&self, lazy_interval: Duration, maintenance_at: Instant) -> Wake {
         loop {
-            if state.is_closing {
-                return Wake::Closing(state.take());
-            }
-            let now = clock::now();
-            let lazy_at = state.lazy_since.map(|since| since + lazy_interval);
-            if state.is_urgent || lazy_at.is_some_and(|at| at <= now) {
-                return Wake::Group(state.take());
-            }
-            if maintenance_at <= now {
-                return Wake::Maintenance;
-            }
-            let until = lazy_at.map_or(maintenance_at, |at| at.min(maintenance_at));
-            self.changed.wait_for(&mut state, until - now);
+            let until = match self.state.lock().due(lazy_interval, maintenance_at) {
+                Ok(wake) => return wake,
+                Err(until) => until,
+            };
+            // A notification between the look and the wait is kept for the wait.
+            clock::timeout_at(until, self.changed.notified()).await;
         }
     }
 }
 
 impl QueueState {
+    /// What is to be done now, or until when there is nothing.
+    fn due(
+        &mut self,
+        lazy_interval: Duration,
+        maintenance_at: Instant,
+    ) -> std::result::Result<Wake, Instant> {
+        if self.is_closing {
+            return Ok(Wake::Closing(self.take()));
+        }
+        let now = clock::now();
+        let lazy_at = self.lazy_since.map(|since| since + lazy_interval);
+        if self.is_urgent || lazy_at.is_some_and(|at| at <= now) {
+            return Ok(Wake::Group(self.take()));
+        }
+        if maintenance_at <= now {
+            return Ok(Wake::Maintenance);
+        }
+        Err(lazy_at.map_or(maintenance_at, |at| at.min(maintenance_at)))
+    }
+
     fn take(&mut self) -> Vec<Job> {
         self.is_urgent = false;
         self.lazy_since = None;
@@ -127,28 +140,29 @@ impl QueueState {
     }
 }
 
-/// The committer's thread.
-pub(super) fn run(core: &Arc<Core>) {
+/// The committer, until the queue is closed.
+pub(super) async fn run(core: Arc<Core>) {
+    let core = &core;
     let mut maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
     loop {
-        match core.queue.wait(core.options.lazy_interval, maintenance_at) {
-            Wake::Group(jobs) => commit_group(core, jobs),
-            Wake::Closing(jobs) => return commit_group(core, jobs),
+        match core.queue.wait(core.options.lazy_interval, maintenance_at).await {
+            Wake::Group(jobs) => commit_group(core, jobs).await,
+            Wake::Closing(jobs) => return commit_group(core, jobs).await,
             Wake::Maintenance => {
-                commit_group(core, maintenance::run(core));
+                commit_group(core, maintenance::run(core)).await;
                 maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
             }
         }
     }
 }
 
-fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
+async fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
     if jobs.is_empty() {
         return;
     }
     core.group_count.fetch_add(1, Ordering::Relaxed);
     core.update_count.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-    match make_durable(core, &jobs) {
+    match make_durable(core, &jobs).await {
         Ok(()) => jobs.into_iter().for_each(|job| finish(core, job)),
         Err(cause) => {
             let error = core.fail_disk(&cause);
@@ -161,10 +175,10 @@ fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
     }
 }
 
-fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
+async fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
     core.check_disk()?;
     if core.unsynced.swap(false, Ordering::AcqRel) {
-        core.file.sync_blocking()?;
+        core.file.sync_in_place().await?;
     }
     core.index.write(changes(jobs), true)
 }

@@ -1,6 +1,6 @@
 //! The chunk store: all chunks of all targets of one disk directory.
 //!
-//! One data file in pages of 4 KiB, one index that says which pages are which chunk, one thread
+//! One data file in pages of 4 KiB, one index that says which pages are which chunk, one worker
 //! that makes updates durable in groups. Overwriting is copy-on-write by page, so a committed
 //! version is never touched before the next one is durable, and readers keep the version that they
 //! began with. Every page has its checksum, verified at each read. The format is
@@ -54,7 +54,7 @@ use self::record::ChunkKey;
 use firepond_core::buffer::BufferPool;
 use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId};
 use firepond_core::sys::disk::Disk;
-use firepond_core::sys::task::spawn_thread;
+use firepond_core::sys::task::{Worker, spawn_worker};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub struct ChunkStore(Arc<Handle>);
 
 struct Handle {
     core: Arc<Core>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    committer: Mutex<Option<Worker>>,
 }
 
 impl ChunkStore {
@@ -99,8 +99,7 @@ impl ChunkStore {
 
     fn start(core: Core) -> Result<ChunkStore> {
         let core = Arc::new(core);
-        let shared = Arc::clone(&core);
-        let committer = spawn_thread("firepond-commit", move || committer::run(&shared))
+        let committer = spawn_worker("firepond-commit", committer::run(Arc::clone(&core)))
             .map_err(|error| Error::io(&error, "start the committer"))?;
         Ok(ChunkStore(Arc::new(Handle { core, committer: Mutex::new(Some(committer)) })))
     }
@@ -281,7 +280,7 @@ impl Handle {
     fn close(&self) {
         let Some(committer) = self.committer.lock().take() else { return };
         self.core.queue.close();
-        if committer.join().is_err() {
+        if !committer.join() {
             tracing::error!("the committer panicked");
         }
         let closed = Error::new(ErrorKind::Closed, "the store was closed");

@@ -1,7 +1,23 @@
 //! Tasks and the threads that carry them.
+//!
+//! Under simulation every task belongs to the machine of the task that started it, and what has a
+//! thread of its own otherwise is a task of that machine, too.
 
 use std::future::Future;
 use tokio::task::JoinHandle;
+
+#[cfg(feature = "simulation")]
+pub use super::machine::scoped;
+
+/// The future as it is; under simulation, as a task of the current machine. For task sets.
+#[cfg(not(feature = "simulation"))]
+pub fn scoped<F>(future: F) -> F
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    future
+}
 
 /// Starts a task on the current runtime.
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
@@ -9,7 +25,7 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    tokio::spawn(future)
+    tokio::spawn(scoped(future))
 }
 
 /// Runs blocking work on a thread of its own pool.
@@ -18,15 +34,48 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Send + 'static,
 {
+    #[cfg(feature = "simulation")]
+    if super::machine::Machine::current().is_some() {
+        return spawn(async move { work() });
+    }
     tokio::task::spawn_blocking(work)
 }
 
-/// Starts a named operating-system thread. For disk engines and commit threads only.
+/// Starts a named operating-system thread. For disk engines only.
 pub fn spawn_thread<F>(name: &str, work: F) -> std::io::Result<std::thread::JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
     std::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// A future with a thread of its own, on which it may block.
+pub struct Worker(Option<std::thread::JoinHandle<()>>);
+
+impl Worker {
+    /// Blocks until the future has ended; says whether it did so without a panic. Under simulation
+    /// nothing can be waited for like this, and it returns at once.
+    pub fn join(self) -> bool {
+        self.0.is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+/// Starts a worker, which may block the thread that it is alone on. For commit loops.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn spawn_worker<F>(name: &str, future: F) -> std::io::Result<Worker>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    #[cfg(feature = "simulation")]
+    if super::machine::Machine::current().is_some() {
+        drop(spawn(future));
+        return Ok(Worker(None));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let thread = spawn_thread(name, move || runtime.block_on(future))?;
+    Ok(Worker(Some(thread)))
 }
 
 /// A runtime for one engine: `worker_count` threads whose names start with `name`.

@@ -14,12 +14,12 @@ use crate::buffer::BufferPool;
 use crate::payload::Payload;
 use crate::sys::clock::{now, timeout_at};
 use crate::sys::disk::BoxFuture;
+use crate::watch;
 use crate::wire::{BODY_MAX_BYTES, PAYLOAD_MAX_BYTES};
 use crate::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 /// What listens in this process, by name. Cloning shares it.
 #[derive(Clone, Default)]
@@ -119,7 +119,7 @@ impl Listener for MemoryListener {
 impl Drop for MemoryListener {
     fn drop(&mut self) {
         self.network.0.lock().by_name.remove(&self.address);
-        self.closed.send_replace(true);
+        self.closed.send(true);
     }
 }
 

@@ -349,8 +349,8 @@ impl DiskFile for UringFile {
         Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(lost())) })
     }
 
-    fn sync_blocking(&self) -> Result<()> {
-        self.file.sync()
+    fn sync_in_place(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { self.file.sync() })
     }
     fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len)

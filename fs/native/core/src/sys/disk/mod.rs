@@ -86,8 +86,9 @@ pub trait DiskFile: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<()>>;
     /// Makes all completed writes durable (fdatasync).
     fn sync(&self) -> BoxFuture<'_, Result<()>>;
-    /// As `sync`, on the calling thread: a committer's own thread saves two hops.
-    fn sync_blocking(&self) -> Result<()>;
+    /// As `sync`, when the future is polled and on the thread that polls it, which blocks: a
+    /// committer's own thread saves two hops.
+    fn sync_in_place(&self) -> BoxFuture<'_, Result<()>>;
     /// Grows or shrinks the file to `len` bytes. Growing takes the space, where the file system
     /// can.
     fn set_len(&self, len: u64) -> Result<()>;

@@ -82,8 +82,8 @@ impl DiskFile for PositionalFile {
         finish(spawn_blocking(move || file.sync()))
     }
 
-    fn sync_blocking(&self) -> Result<()> {
-        self.0.sync()
+    fn sync_in_place(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { self.0.sync() })
     }
     fn set_len(&self, len: u64) -> Result<()> {
         self.0.set_len(len)

@@ -245,6 +245,20 @@ impl SimulatedFile {
         })
     }
 
+    fn sync_now(&self) -> Result<()> {
+        self.disk.0.crash_point.tick()?;
+        self.with(|state, file| {
+            state.check()?;
+            for (start, bytes) in std::mem::take(&mut file.unsynced) {
+                let end = file.durable.len().min(start + bytes.len());
+                if start < end {
+                    file.durable[start..end].copy_from_slice(&bytes[..end - start]);
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn pause(&self) {
         let delay = self.disk.0.state.lock().delay;
         if !delay.is_zero() {
@@ -286,25 +300,15 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {
-        let synced = self.sync_blocking();
+        let synced = self.sync_now();
         Box::pin(async move {
             self.pause().await;
             synced
         })
     }
 
-    fn sync_blocking(&self) -> Result<()> {
-        self.disk.0.crash_point.tick()?;
-        self.with(|state, file| {
-            state.check()?;
-            for (start, bytes) in std::mem::take(&mut file.unsynced) {
-                let end = file.durable.len().min(start + bytes.len());
-                if start < end {
-                    file.durable[start..end].copy_from_slice(&bytes[..end - start]);
-                }
-            }
-            Ok(())
-        })
+    fn sync_in_place(&self) -> BoxFuture<'_, Result<()>> {
+        self.sync()
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
