@@ -11,6 +11,7 @@ use bytes::Bytes;
 use firepond_client::kv::{KeyDigest, KvCache, KvRead, PutOutcome};
 use firepond_core::sys::clock::{Instant, now};
 use firepond_core::transport::SinkSlice;
+use firepond_core::transport::tcp::on_waiting_thread;
 use firepond_core::{Error, ErrorKind};
 use parking_lot::Mutex;
 use pyo3::ffi;
@@ -89,7 +90,7 @@ impl OpenCache {
     }
 
     fn run<T: Send>(&self, py: Python<'_>, future: impl Future<Output = T> + Send) -> T {
-        py.detach(|| self.connection.runtime().block_on(future))
+        py.detach(|| on_waiting_thread(|| self.connection.runtime().block_on(future)))
     }
 }
 

@@ -154,6 +154,7 @@ impl ChainClient {
         let lens: Vec<u32> = reads.iter().map(|pending| pending.read.len).collect();
         let deadline = tries.try_deadline(TRY_MS);
         let mut request = Request::new(MessageKind::BatchRead, encode_table(&rows), deadline);
+        request.reply_bytes_max = lens.iter().map(|len| *len as usize).sum();
         let slices: Vec<_> = reads
             .iter()
             .filter_map(|pending| pending.read.sink.as_ref())

@@ -54,6 +54,8 @@ pub struct Request {
     pub deadline: Instant,
     /// Whose operation this is part of.
     pub trace: TraceContext,
+    /// The most bytes of payload that the reply can have, as far as the caller knows.
+    pub reply_bytes_max: usize,
     /// Where the reply's payload goes; without one it arrives in a pooled buffer.
     pub sink: Option<Box<dyn SinkPlan>>,
 }
@@ -206,6 +208,7 @@ impl Request {
             payload: Payload::empty(),
             deadline,
             trace: TraceContext::default(),
+            reply_bytes_max: 0,
             sink: None,
         }
     }

@@ -1,9 +1,11 @@
 //! A service to call, behind each transport.
 
+mod direct;
 mod tcp_faults;
 
 use bytes::Bytes;
 use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
+use firepond_core::payload::Payload;
 use firepond_core::sys::clock::now;
 use firepond_core::sys::disk::BoxFuture;
 use firepond_core::transport::memory::{MemoryNetwork, MemoryTransport};
@@ -90,6 +92,10 @@ impl Service {
                 request.payload.complete().await?;
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 Ok(OutgoingReply::body(Bytes::from_static(b"slept")))
+            }
+            b"large" => {
+                let bytes = Payload::from_bytes(pattern(100_000).into());
+                Ok(OutgoingReply { body: request.body, payload: vec![bytes] })
             }
             b"fail" => Err(Error::new(ErrorKind::DiskFull, "no extent").with("disk", "/d0")),
             other => Err(Error::invalid(format!("unknown: {other:?}"))),

@@ -4,6 +4,7 @@ use crate::connection::Connection;
 use crate::error::{IntoPython, to_python};
 use firepond_client::file_system::FileSystem;
 use firepond_core::sys::clock;
+use firepond_core::transport::tcp::on_waiting_thread;
 use firepond_core::wire::meta::Credentials;
 use firepond_core::{Error, ErrorKind, Result};
 use pyo3::prelude::*;
@@ -84,7 +85,7 @@ impl Shared {
     }
 
     fn wait<T>(&self, future: impl Future<Output = Result<T>>) -> PyResult<T> {
-        self.connection.runtime().block_on(async {
+        let waiting = async {
             let mut future = std::pin::pin!(future);
             loop {
                 let soon = clock::now() + SIGNAL_INTERVAL;
@@ -93,7 +94,8 @@ impl Shared {
                 }
                 Python::attach(|py| py.check_signals())?;
             }
-        })
+        };
+        on_waiting_thread(|| self.connection.runtime().block_on(waiting))
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Calls {
 #[derive(Default)]
 struct CallsState {
     by_id: HashMap<u64, Arc<PendingCall>>,
-    next_id: u64,
+    last_id: u64,
     /// Set when the connection is gone.
     lost: Option<Error>,
 }
@@ -56,13 +56,13 @@ impl Calls {
         if let Some(error) = &state.lost {
             return Err(error.clone());
         }
-        state.next_id += 1;
-        let id = state.next_id;
-        let sink = Some(ReplySink::new(plan));
-        let call = CallState { sink, body: Bytes::new(), outcome: None, waker: None };
-        let call = Arc::new(PendingCall { state: Mutex::new(call) });
-        state.by_id.insert(id, Arc::clone(&call));
-        Ok((id, call))
+        let id = state.last_id + 1;
+        Ok((id, state.insert(id, plan)))
+    }
+
+    /// Registers a call that was sent already, on a fresh connection.
+    pub(super) fn insert_sent(&self, id: u64, plan: Option<Box<dyn SinkPlan>>) -> Arc<PendingCall> {
+        self.state.lock().insert(id, plan)
     }
 
     /// A call that still waits.
@@ -95,6 +95,17 @@ impl Calls {
     /// True when the connection is gone.
     pub(super) fn is_lost(&self) -> bool {
         self.state.lock().lost.is_some()
+    }
+}
+
+impl CallsState {
+    fn insert(&mut self, id: u64, plan: Option<Box<dyn SinkPlan>>) -> Arc<PendingCall> {
+        self.last_id = id;
+        let sink = Some(ReplySink::new(plan));
+        let call = CallState { sink, body: Bytes::new(), outcome: None, waker: None };
+        let call = Arc::new(PendingCall { state: Mutex::new(call) });
+        self.by_id.insert(id, Arc::clone(&call));
+        call
     }
 }
 

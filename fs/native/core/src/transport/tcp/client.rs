@@ -4,17 +4,17 @@
 //! every call in flight fails with `PeerUnreachable`.
 
 use super::calls::{Calls, PendingCall};
+use super::direct::{DirectSocket, remaining_ms};
 use super::hello::Credits;
 use super::outgoing::Outgoing;
 use super::reader::FrameReader;
 use super::receive::receive;
 use super::writer::Writer;
 use crate::buffer::BufferPool;
-use crate::sys::clock::{Instant, now};
 use crate::sys::net::TcpStream;
 use crate::sys::task::spawn;
 use crate::transport::frame::{FLAG_CANCEL, FLAG_REQUEST, FrameHeader};
-use crate::transport::{PeerAddress, Reply, Request};
+use crate::transport::{PeerAddress, Reply, Request, SinkPlan};
 use crate::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -44,16 +44,29 @@ impl ClientConnection {
         buffers: BufferPool,
     ) -> ClientConnection {
         let stream = Arc::new(stream);
-        let shared = Arc::new(Shared {
-            writer: Writer::new(Arc::clone(&stream)),
-            calls: Calls::default(),
-            credits: Credits::new(),
-            buffers,
-            peer,
-        });
+        let shared = Shared::new(Arc::clone(&stream), peer, buffers);
+        ClientConnection::start(shared, FrameReader::new(stream), false)
+    }
+
+    /// Takes over a socket on which the call `id` was sent; also the call.
+    pub(super) fn resume(
+        stream: TcpStream,
+        peer: PeerAddress,
+        buffers: BufferPool,
+        socket: &DirectSocket,
+        (id, plan): (u64, Option<Box<dyn SinkPlan>>),
+    ) -> (ClientConnection, Arc<PendingCall>) {
+        let stream = Arc::new(stream);
+        let shared = Shared::new(Arc::clone(&stream), peer, buffers);
+        let call = shared.calls.insert_sent(id, plan);
+        let reader = FrameReader::with_received(stream, socket.received());
+        (ClientConnection::start(shared, reader, socket.is_greeted), call)
+    }
+
+    fn start(shared: Arc<Shared>, reader: FrameReader, is_greeted: bool) -> ClientConnection {
         let (reading, writing) = (Arc::clone(&shared), Arc::clone(&shared));
         let tasks = [
-            spawn(async move { read_replies(&reading, FrameReader::new(stream)).await }),
+            spawn(async move { read_replies(&reading, reader, is_greeted).await }),
             spawn(async move { writing.writer.run().await }),
         ];
         ClientConnection { shared, tasks }
@@ -94,6 +107,27 @@ impl ClientConnection {
         drop(guard);
         outcome
     }
+
+    /// Waits for the reply of a call that was sent before the connection was taken over.
+    pub(super) async fn wait(&self, id: u64, call: &PendingCall) -> Result<Reply> {
+        let (shared, sent) = (&*self.shared, AtomicBool::new(true));
+        let mut guard = CallGuard { shared, id, call, sent: &sent, settled: false };
+        let outcome = call.outcome().await;
+        guard.settled = true;
+        outcome
+    }
+}
+
+impl Shared {
+    fn new(stream: Arc<TcpStream>, peer: PeerAddress, buffers: BufferPool) -> Arc<Shared> {
+        Arc::new(Shared {
+            writer: Writer::new(stream),
+            calls: Calls::default(),
+            credits: Credits::new(),
+            buffers,
+            peer,
+        })
+    }
 }
 
 impl Drop for ClientConnection {
@@ -131,16 +165,10 @@ impl Drop for CallGuard<'_> {
     }
 }
 
-/// What is left until a deadline, rounded up, at least one millisecond.
-fn remaining_ms(deadline: Instant) -> u32 {
-    let left = deadline.saturating_duration_since(now()).as_micros().div_ceil(1000);
-    u32::try_from(left.max(1)).unwrap_or(u32::MAX)
-}
-
 /// The reader task.
-async fn read_replies(shared: &Shared, mut reader: FrameReader) {
+async fn read_replies(shared: &Shared, mut reader: FrameReader, is_greeted: bool) {
     let peer = &shared.peer;
-    let error = match receive(shared, &mut reader).await {
+    let error = match receive(shared, &mut reader, is_greeted).await {
         Ok(()) => Error::new(ErrorKind::PeerUnreachable, "the peer closed the connection"),
         Err(error) if error.kind() == ErrorKind::PeerUnreachable => error,
         Err(error) => {

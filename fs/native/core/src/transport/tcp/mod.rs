@@ -1,13 +1,15 @@
 //! TCP: the transport that works everywhere.
 //!
 //! Parts: `socket` (options), `reader` and `writer` (frames), `hello` (credits); for callers `peer`
-//! (several connections), `client` (one), `calls` and `receive` (replies); for services `server`
+//! (several connections), `client` (one), `calls` and `receive` (replies), `direct` (small calls on
+//! the caller's thread); for services `server`
 //! (accepts), `serve` (one connection) and `bodies` (a bound).
 //! Invariants: connections are one-way: whoever connected asks, the other answers.
 
 mod bodies;
 mod calls;
 mod client;
+mod direct;
 mod hello;
 mod outgoing;
 mod peer;
@@ -17,6 +19,8 @@ mod serve;
 mod server;
 mod socket;
 mod writer;
+
+pub use direct::on_waiting_thread;
 
 use super::{Connection, Handler, Listener, PeerAddress, Transport};
 use crate::Result;

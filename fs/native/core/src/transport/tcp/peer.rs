@@ -8,10 +8,12 @@
 //! connect.
 
 use super::client::ClientConnection;
+use super::direct::{DirectSocket, DirectSockets, Exchanged};
 use super::socket;
 use crate::buffer::BufferPool;
 use crate::sys::clock::{Instant, now, timeout_at};
 use crate::sys::disk::BoxFuture;
+use crate::sys::net::TcpStream;
 use crate::transport::{Connection, PeerAddress, Reply, Request};
 use crate::wire::{BODY_MAX_BYTES, MessageKind, PAYLOAD_MAX_BYTES};
 use crate::{Error, ErrorKind, Result};
@@ -31,6 +33,7 @@ pub(super) struct TcpPeer {
     buffers: BufferPool,
     /// The first is for small calls, the others are for bulk.
     slots: Vec<Slot>,
+    direct: DirectSockets,
 }
 
 #[derive(Default)]
@@ -49,16 +52,54 @@ struct Backoff {
 impl TcpPeer {
     pub(super) fn new(address: PeerAddress, buffers: BufferPool, bulk_count: usize) -> TcpPeer {
         let slots = (0..=bulk_count).map(|_| Slot::default()).collect();
-        TcpPeer { address, buffers, slots }
+        TcpPeer { address, buffers, slots, direct: DirectSockets::default() }
     }
 
     async fn exchange(&self, request: Request) -> Result<Reply> {
+        if self.direct.suit(&request) {
+            return self.exchange_here(request).await;
+        }
         let slot = self.slot(&request);
         let connection = match slot.usable() {
             Some(connection) => connection,
             None => self.reconnect(slot).await?,
         };
         connection.call(request).await
+    }
+
+    /// As `exchange`, on this thread, which may block for a moment.
+    async fn exchange_here(&self, request: Request) -> Result<Reply> {
+        let mut socket = match self.direct.take() {
+            Some(socket) => socket,
+            None => {
+                let mut backoff = self.slots[0].connecting.lock().await;
+                let stream = self.connect(&mut backoff).await?;
+                let socket = stream.into_std().map(socket2::Socket::from);
+                socket.and_then(DirectSocket::new).map_err(|error| self.unusable(&error))?
+            }
+        };
+        let outcome = match socket.exchange(request, &self.buffers) {
+            Exchanged::Settled(outcome) => {
+                self.direct.put(socket);
+                outcome
+            }
+            Exchanged::Broken(error) => Err(error),
+            Exchanged::Late(id, plan) => {
+                self.direct.pause();
+                let stream = socket.to_stream().map_err(|error| self.unusable(&error))?;
+                let (address, buffers) = (self.address.clone(), self.buffers.clone());
+                let (connection, call) =
+                    ClientConnection::resume(stream, address, buffers, &socket, (id, plan));
+                return connection.wait(id, &call).await;
+            }
+        };
+        outcome.map_err(|error| error.with("peer", &self.address))
+    }
+
+    fn unusable(&self, error: &std::io::Error) -> Error {
+        Error::new(ErrorKind::PeerUnreachable, "the socket is of no use")
+            .with("peer", &self.address)
+            .with("reason", error)
     }
 
     fn slot(&self, request: &Request) -> &Slot {
@@ -77,6 +118,15 @@ impl TcpPeer {
         if let Some(connection) = slot.usable() {
             return Ok(connection);
         }
+        let stream = self.connect(&mut backoff).await?;
+        let (address, buffers) = (self.address.clone(), self.buffers.clone());
+        let connection = Arc::new(ClientConnection::new(stream, address, buffers));
+        slot.current.store(Some(Arc::clone(&connection)));
+        Ok(connection)
+    }
+
+    /// A connected socket, unless an attempt failed a moment ago.
+    async fn connect(&self, backoff: &mut Backoff) -> Result<TcpStream> {
         if let Some((failed_at, error)) = &backoff.failed
             && now() < *failed_at + backoff.pause
         {
@@ -86,10 +136,7 @@ impl TcpPeer {
         match timeout_at(now() + CONNECT_TIMEOUT, attempt).await {
             Some(Ok(stream)) => {
                 *backoff = Backoff::default();
-                let (address, buffers) = (self.address.clone(), self.buffers.clone());
-                let connection = Arc::new(ClientConnection::new(stream, address, buffers));
-                slot.current.store(Some(Arc::clone(&connection)));
-                Ok(connection)
+                Ok(stream)
             }
             failure => {
                 let reason = match failure {

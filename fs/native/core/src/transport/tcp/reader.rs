@@ -30,6 +30,13 @@ impl FrameReader {
         FrameReader { stream, buffer, start: 0, end: 0 }
     }
 
+    /// Goes on where somebody else stopped, with what they received and did not use.
+    pub(super) fn with_received(stream: Arc<TcpStream>, received: &[u8]) -> FrameReader {
+        let mut buffer = vec![0; BUFFER_BYTES.max(received.len())].into_boxed_slice();
+        buffer[..received.len()].copy_from_slice(received);
+        FrameReader { stream, buffer, start: 0, end: received.len() }
+    }
+
     /// True when nothing that was received waits to be looked at.
     pub(super) fn is_drained(&self) -> bool {
         self.start == self.end

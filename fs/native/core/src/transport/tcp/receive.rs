@@ -17,12 +17,18 @@ use std::sync::Arc;
 const READ_SLICES: usize = 64;
 
 /// Receives until the peer closes.
-pub(super) async fn receive(shared: &Shared, reader: &mut FrameReader) -> Result<()> {
-    let Some((header, body)) = reader.next().await? else { return Ok(()) };
-    if !header.has(FLAG_HELLO) {
-        return Err(out_of_place("the first frame is no hello", &header));
+pub(super) async fn receive(
+    shared: &Shared,
+    reader: &mut FrameReader,
+    is_greeted: bool,
+) -> Result<()> {
+    if !is_greeted {
+        let Some((header, body)) = reader.next().await? else { return Ok(()) };
+        if !header.has(FLAG_HELLO) {
+            return Err(out_of_place("the first frame is no hello", &header));
+        }
+        shared.credits.grant(decode::<Hello>(&body)?);
     }
-    shared.credits.grant(decode::<Hello>(&body)?);
     while let Some((header, body)) = reader.next().await? {
         if !header.has(FLAG_REPLY) {
             return Err(out_of_place("a frame that only a client sends", &header));
