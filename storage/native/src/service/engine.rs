@@ -55,10 +55,18 @@ pub struct EngineOptions {
     pub disk_engine: String,
 }
 
-struct OpenDisk {
+/// A disk of an engine, whether it opened or not.
+pub struct OpenDisk {
     path: PathBuf,
     store: std::result::Result<ChunkStore, Error>,
     promised: Promised,
+}
+
+impl OpenDisk {
+    /// A disk with its store, or with the reason why there is none.
+    pub fn new(path: PathBuf, store: std::result::Result<ChunkStore, Error>) -> OpenDisk {
+        OpenDisk { path, store, promised: Promised::default() }
+    }
 }
 
 /// A running storage engine.
@@ -67,7 +75,8 @@ pub struct StorageEngine {
     disks: Vec<OpenDisk>,
     resyncs: Resyncs,
     listener: Box<dyn Listener>,
-    runtime: Runtime,
+    /// None when it runs on the runtime of whoever assembled it.
+    runtime: Option<Runtime>,
 }
 
 impl StorageEngine {
@@ -83,6 +92,23 @@ impl StorageEngine {
         let buffers = BufferPool::new(options.buffer_bytes);
         let disks = open_disks(&options, &buffers)?;
         let transport: Arc<dyn Transport> = Arc::new(TcpTransport::new(buffers));
+        let assembled = StorageEngine::assemble(&options, disks, transport, routing);
+        let mut engine = runtime.block_on(assembled)?;
+        drop(_context);
+        engine.runtime = Some(runtime);
+        Ok(engine)
+    }
+
+    /// An engine from its parts, on the current runtime: `start` without the outside world.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn assemble(
+        options: &EngineOptions,
+        disks: Vec<OpenDisk>,
+        transport: Arc<dyn Transport>,
+        routing: RoutingHandle,
+    ) -> Result<StorageEngine> {
         let peers = Peers::new(Arc::clone(&transport), routing);
         let node = Arc::new(Node::new(options.node, options.incarnation, peers));
         let service = Arc::new(StorageService::new(node, options.buffer_bytes));
@@ -93,14 +119,17 @@ impl StorageEngine {
             }
         }
         let address = PeerAddress(options.listen.clone());
-        let listening = transport.listen(&address, Arc::clone(&service) as _);
-        let listener = runtime.block_on(listening)?;
+        let listener = transport.listen(&address, Arc::clone(&service) as _).await?;
         let housekeeping = Housekeeping::new(Arc::clone(&service), options.resync_bytes_per_second);
         let resyncs = Arc::clone(&housekeeping.resyncs);
-        runtime.spawn(housekeeping.run());
+        task::spawn(housekeeping.run());
         tracing::info!(address = %listener.address(), disks = disks.len(), "storage listens");
-        drop(_context);
-        Ok(StorageEngine { service, disks, resyncs, listener, runtime })
+        Ok(StorageEngine { service, disks, resyncs, listener, runtime: None })
+    }
+
+    /// Its targets and what they share.
+    pub fn service(&self) -> &Arc<StorageService<ChunkStore>> {
+        &self.service
     }
 
     /// Where it listens, with the port that was picked.
@@ -207,7 +236,9 @@ impl StorageEngine {
     pub fn stop(self) {
         self.service.node.lease_lost();
         drop(self.listener);
-        self.runtime.shutdown_timeout(STOP_TIMEOUT);
+        if let Some(runtime) = self.runtime {
+            runtime.shutdown_timeout(STOP_TIMEOUT);
+        }
         for disk in &self.disks {
             if let Ok(store) = &disk.store {
                 store.close();
@@ -241,7 +272,7 @@ fn open_disks(options: &EngineOptions, buffers: &BufferPool) -> Result<Vec<OpenD
             }
             Ok(store) => Ok(store),
         };
-        disks.push(OpenDisk { path: path.clone(), store, promised: Promised::default() });
+        disks.push(OpenDisk::new(path.clone(), store));
     }
     Ok(disks)
 }

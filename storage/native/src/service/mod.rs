@@ -15,7 +15,7 @@ mod queries;
 mod status;
 mod targets;
 
-pub use engine::{EngineOptions, StorageEngine};
+pub use engine::{EngineOptions, OpenDisk, StorageEngine};
 pub use handler::StorageService;
 pub use housekeeping::Housekeeping;
 pub use status::{DiskStatus, EngineStatus, ResyncStatus, TargetStatus};
