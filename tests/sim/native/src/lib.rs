@@ -4,5 +4,8 @@
 //! Read first: `plan` (what happens, a pure function of the seed), `world` (where it happens),
 //! `history` (what clients saw), `checkers` (what must be true of it).
 
+pub mod checkers;
+pub mod history;
 pub mod plan;
+pub mod workload;
 pub mod world;

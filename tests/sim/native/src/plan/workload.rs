@@ -15,6 +15,7 @@ pub struct Place {
 }
 
 /// A change of a chunk. Its bytes follow from the entry of the operation.
+#[expect(missing_docs, reason = "offsets, lengths, places and names need no words")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Bytes at an offset; a gap before them reads as zeros.
@@ -30,6 +31,7 @@ pub enum Change {
 }
 
 /// One read of a batch.
+#[expect(missing_docs, reason = "offsets, lengths, places and names need no words")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BatchItem {
     /// The whole chunk.
@@ -43,6 +45,7 @@ pub enum BatchItem {
 }
 
 /// What a client does.
+#[expect(missing_docs, reason = "offsets, lengths, places and names need no words")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Changes a chunk.

@@ -1,0 +1,98 @@
+//! Clients at work: each does its operations of the plan, one after the other, and records what it
+//! did and saw.
+//!
+//! Why over the shipping clients: retries, fail-over and write ids are theirs, and are what is
+//! tested. Invariants: everything that an operation writes is made of its own marker; an operation
+//! ends at its deadline.
+
+mod chunks;
+mod files;
+mod values;
+
+use crate::history::{Begun, Deed, History};
+use crate::plan::{Action, Operation, Plan};
+use firepond_client::file_system::FileSystem;
+use firepond_client::kv::KvCache;
+use firepond_core::ids::{ChainTableId, ChunkId, ChunkIndex, InodeId};
+use firepond_core::peer::ChainClient;
+use firepond_core::sys::clock::{self, Instant, now};
+use std::time::Duration;
+
+/// The chain table of files.
+pub const FILE_TABLE: ChainTableId = ChainTableId(1);
+/// The inode of the first chunk of the workload: beyond all that a metadata server gives out here.
+const FIRST_INODE: u64 = 1 << 40;
+/// No chunk of the workload gets longer.
+pub const CHUNK_MAX_BYTES: u32 = 64 << 10;
+/// By how much an operation may pass its deadline.
+const LATE_MAX: Duration = Duration::from_secs(2);
+
+/// What a client machine works with.
+pub struct Handles {
+    /// Chunks.
+    pub chains: ChainClient,
+    /// Values, if the plan has them.
+    pub kv: Option<KvCache>,
+    /// Files, if the plan has them.
+    pub files: Option<FileSystem>,
+}
+
+/// The id of a chunk of the workload.
+pub fn chunk_id(number: u32) -> ChunkId {
+    ChunkId::file(InodeId(FIRST_INODE + u64::from(number)), ChunkIndex(0))
+}
+
+/// The number of a chunk of the workload.
+pub fn chunk_number(chunk: ChunkId) -> Option<u32> {
+    let (inode, _) = chunk.file_parts()?;
+    u32::try_from(inode.0.checked_sub(FIRST_INODE)?).ok()
+}
+
+struct Client<'a> {
+    handles: &'a Handles,
+    history: &'a History,
+}
+
+/// Does all operations of a client.
+pub async fn run(handles: Handles, plan: &Plan, client: u32, history: &History) {
+    let worker = Client { handles: &handles, history };
+    for operation in plan.workload.iter().filter(|one| one.client == client) {
+        clock::sleep(operation.pause).await;
+        let begun = history.begin(operation.entry, client, &operation.action);
+        let deadline = now() + operation.patience;
+        worker.act(operation, begun, deadline).await;
+        assert!(now() < deadline + LATE_MAX, "[{}] passed its deadline", operation.entry);
+    }
+}
+
+impl Client<'_> {
+    async fn act(&self, operation: &Operation, begun: Begun, deadline: Instant) {
+        let entry = operation.entry;
+        let last = match &operation.action {
+            Action::Update { place, change } => self.update(entry, *place, *change, deadline).await,
+            Action::ReadAny { place, prefer_head } => {
+                self.read_any(*place, *prefer_head, deadline).await
+            }
+            Action::ReadOne { place, member } => self.read_one(*place, *member, deadline).await,
+            Action::Batch(items) => self.batch(items, begun, deadline).await,
+            Action::KvPut { key, len } => self.kv_put(entry, *key, *len, deadline).await,
+            Action::KvGet { keys } => self.kv_get(keys, begun, deadline).await,
+            Action::KvDelete { key } => self.kv_delete(*key, deadline).await,
+            Action::FileWrite { file, pieces, close } => {
+                self.file_write(entry, *file, pieces, *close, begun, deadline).await
+            }
+            Action::FileRead { file } => self.file_read(*file, deadline).await,
+            Action::FileRename { file, to } => self.file_rename(*file, *to, deadline).await,
+            Action::FileUnlink { file } => self.file_unlink(*file, deadline).await,
+            Action::FileTruncate { file, len } => {
+                self.file_truncate(*file, *len, begun, deadline).await
+            }
+        };
+        self.history.end(begun, last);
+    }
+}
+
+/// An operation that could not even begin.
+fn not_done(why: &str) -> Deed {
+    Deed::Names(why.to_owned())
+}
