@@ -6,7 +6,8 @@ use firepond_core::Result;
 use firepond_core::buffer::BufferPool;
 use firepond_core::checksum::crc32c;
 use firepond_core::ids::{
-    ChainId, ChainVersion, ChunkId, ChunkIndex, ChunkVersion, ClientId, InodeId, TargetId, WriteId,
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkIndex, ChunkVersion, ClientId, InodeId,
+    TargetId, WriteId,
 };
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
@@ -187,6 +188,7 @@ fn update(index: u32, version: u64, offset: u32, payload: Payload, checksum: u32
         commit: true,
         recent_writes: vec![],
         durability: Durability::Durable,
+        stamp: ChangeStamp::new(ChainVersion(1), 1),
     }
 }
 

@@ -6,7 +6,9 @@ mod harness;
 
 use firepond_core::ErrorKind;
 use firepond_core::checksum::crc32c;
-use firepond_core::ids::{ChainVersion, ChunkVersion, ClientId, NamespaceId, TargetId, WriteId};
+use firepond_core::ids::{
+    ChainVersion, ChangeStamp, ChunkVersion, ClientId, NamespaceId, TargetId, WriteId,
+};
 use firepond_core::payload::Payload;
 use firepond_core::routing::{Durability, LocalState, NamespaceInfo, PublicState};
 use firepond_core::sys::clock::{self, now};
@@ -118,6 +120,7 @@ async fn plant_pending(cluster: &mut Cluster, index: usize, version: u64, bytes:
         commit: false,
         recent_writes: vec![],
         durability: Durability::Durable,
+        stamp: ChangeStamp::new(node.replica.standing().chain_version, 1),
     };
     node.store.apply(node.replica.target, write).await.expect("pending");
     write_id

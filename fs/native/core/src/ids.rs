@@ -51,10 +51,29 @@ newtype!(/// A client process: SDK or mount.
     ClientId(u64), "client:");
 newtype!(/// Counts the committed updates of one chunk.
     ChunkVersion(u64), "chunk-version:");
+newtype!(/// When a chunk changed: the chain version in the upper half, an epoch of the head in the lower.
+    ChangeStamp(u64), "stamp:");
 newtype!(/// Grows with every change of the routing information.
     RoutingVersion(u64), "routing:");
 newtype!(/// A KV namespace; 24 bits are used.
     NamespaceId(u32), "namespace:");
+
+impl ChangeStamp {
+    /// The stamp of an epoch under a chain version.
+    pub fn new(chain_version: ChainVersion, epoch: u32) -> ChangeStamp {
+        ChangeStamp(u64::from(chain_version.0) << 32 | u64::from(epoch))
+    }
+
+    /// The chain version under which it was given.
+    pub fn chain_version(self) -> ChainVersion {
+        ChainVersion((self.0 >> 32) as u32)
+    }
+
+    /// The epoch within the chain version.
+    pub fn epoch(self) -> u32 {
+        self.0 as u32
+    }
+}
 
 impl InodeId {
     /// The root directory.
@@ -177,6 +196,15 @@ mod tests {
         let next = ChunkId::file(InodeId(8), ChunkIndex(0));
         assert!(low < high && high < next);
         assert_eq!(high.file_parts(), Some((InodeId(7), ChunkIndex(256))));
+    }
+
+    /// Goal: stamps sort by chain version, then epoch, and come apart again. Oracle: the parts.
+    #[test]
+    fn stamps_sort_by_chain_version_first() {
+        let early = ChangeStamp::new(ChainVersion(3), u32::MAX);
+        let late = ChangeStamp::new(ChainVersion(4), 0);
+        assert!(early < late);
+        assert_eq!((early.chain_version(), early.epoch()), (ChainVersion(3), u32::MAX));
     }
 
     /// Goal: the namespace survives the round trip. Oracle: the value put in.

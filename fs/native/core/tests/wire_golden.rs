@@ -5,8 +5,8 @@
 
 use firepond_core::error::WireError;
 use firepond_core::ids::{
-    ChainId, ChainVersion, ChunkId, ChunkIndex, ChunkVersion, ClientId, Incarnation, InodeId,
-    NodeId, TargetId, WriteId,
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkIndex, ChunkVersion, ClientId, Incarnation,
+    InodeId, NodeId, TargetId, WriteId,
 };
 use firepond_core::wire::storage::{
     ChunkQuery, ForwardRequest, ReadIo, ReadResult, RecentWrite, UpdateKind, UpdateReply,
@@ -46,6 +46,17 @@ fn update() -> UpdateRequest {
     }
 }
 
+fn forward() -> ForwardRequest {
+    ForwardRequest {
+        update: update(),
+        version: ChunkVersion(9),
+        full_chunk: true,
+        committed: false,
+        recent_writes: vec![RecentWrite { write_id: write_id(), version: ChunkVersion(8) }],
+        stamp: ChangeStamp(0),
+    }
+}
+
 /// Goal: MessagePack messages keep their bytes. Oracle: the golden files.
 #[test]
 fn messages_keep_their_bytes() {
@@ -55,16 +66,10 @@ fn messages_keep_their_bytes() {
         };
     }
     golden!(update(), "message_update");
-    golden!(
-        ForwardRequest {
-            update: update(),
-            version: ChunkVersion(9),
-            full_chunk: true,
-            committed: false,
-            recent_writes: vec![RecentWrite { write_id: write_id(), version: ChunkVersion(8) }],
-        },
-        "message_forward"
-    );
+    golden!(forward(), "message_forward");
+    let stamped = ForwardRequest { stamp: ChangeStamp::new(ChainVersion(6), 3), ..forward() };
+    let golden: &[u8] = include_bytes!("../../../../tests/golden/v2/message_forward.bin");
+    check(&stamped, golden);
     golden!(
         UpdateReply {
             version: ChunkVersion(9),

@@ -195,14 +195,15 @@ fn target_dict<'py>(py: Python<'py>, target: &TargetStatus) -> PyResult<Bound<'p
     dict.set_item("used_bytes", target.used_bytes)?;
     dict.set_item("chunk_count", target.chunk_count)?;
     dict.set_item("dirty_count", target.dirty_count)?;
+    dict.set_item("complete_through", target.complete_through.0)?;
+    dict.set_item("full", target.full)?;
     let resync = target.resync.as_ref().map(|resync| {
         let dict = PyDict::new(py);
         dict.set_item("successor", resync.successor.0)?;
-        dict.set_item("total_count", resync.total_count)?;
-        dict.set_item("compared_count", resync.compared_count)?;
-        dict.set_item("sent_count", resync.sent_count)?;
-        dict.set_item("sent_bytes", resync.sent_bytes)?;
-        dict.set_item("removed_count", resync.removed_count)?;
+        dict.set_item("chunks_done", resync.chunks_done)?;
+        dict.set_item("chunks_total", resync.chunks_total)?;
+        dict.set_item("bytes_moved", resync.bytes_moved)?;
+        dict.set_item("started_ms", resync.started_ms)?;
         Ok::<_, PyErr>(dict)
     });
     dict.set_item("resync", resync.transpose()?)?;

@@ -233,7 +233,7 @@ fn gap(standing: &Standing, facts: &Facts, version: ChunkVersion) -> Result<Verd
 mod tests {
     use super::super::role::tests::standing;
     use super::*;
-    use firepond_core::ids::{ChunkIndex, ClientId, InodeId};
+    use firepond_core::ids::{ChangeStamp, ChunkIndex, ClientId, InodeId};
     use firepond_core::routing::PublicState::Serving;
     use firepond_core::wire::storage::RecentWrite;
 
@@ -257,7 +257,8 @@ mod tests {
             .map(|one| RecentWrite { write_id: one.write_id, version: one.version })
             .into_iter()
             .collect();
-        ChunkState { committed, pending, recent_writes, tag: [0; 32], updated_ns: 0 }
+        let (tag, updated_ns, stamp) = ([0; 32], 0, ChangeStamp(0));
+        ChunkState { committed, pending, recent_writes, tag, updated_ns, stamp }
     }
 
     fn facts(origin: Origin, sequence: u64, kind: UpdateKind) -> Facts {

@@ -5,7 +5,8 @@
 //! it.
 
 use crate::store::{
-    ChunkState, ChunkStore, ChunkWrite, ReadImage, ReadVersion, TargetUsage, VersionState,
+    ChangePlace, ChunkState, ChunkStore, ChunkWrite, Marks, ReadImage, ReadVersion, TargetUsage,
+    VersionState,
 };
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
 use firepond_core::{Error, Result};
@@ -56,6 +57,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<Vec<(ChunkId, ChunkState)>>;
     /// Chunks with a pending version.
     fn pending(&self, target: TargetId) -> Result<Vec<ChunkId>>;
+    /// Chunks that changed, in the order of their stamps, behind a place.
+    fn changes(
+        &self,
+        target: TargetId,
+        after: ChangePlace,
+        limit: usize,
+    ) -> Result<Vec<ChangePlace>>;
+    /// How far a target is complete.
+    fn marks(&self, target: TargetId) -> Result<Marks>;
+    /// Raises the marks of a target; durable soon after.
+    fn raise_marks(&self, target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()>;
     /// Remembers durably that a target was complete.
     fn mark_served(&self, target: TargetId) -> Result<()>;
     /// Space of a target.
@@ -118,6 +130,23 @@ impl Backend for ChunkStore {
 
     fn pending(&self, target: TargetId) -> Result<Vec<ChunkId>> {
         ChunkStore::pending(self, target)
+    }
+
+    fn changes(
+        &self,
+        target: TargetId,
+        after: ChangePlace,
+        limit: usize,
+    ) -> Result<Vec<ChangePlace>> {
+        ChunkStore::changes(self, target, after, limit)
+    }
+
+    fn marks(&self, target: TargetId) -> Result<Marks> {
+        ChunkStore::marks(self, target)
+    }
+
+    fn raise_marks(&self, target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()> {
+        ChunkStore::raise_marks(self, target, raised)
     }
 
     fn mark_served(&self, target: TargetId) -> Result<()> {

@@ -55,13 +55,11 @@ pub(super) async fn replicate<B: Backend>(
             match action {
                 Action::Apply { chain_version, commit } => {
                     let durability = replica.standing().durability;
-                    let version = plan.version;
-                    let write =
-                        job.write(version, chain_version, plan.replaces, commit, durability);
+                    let write = job.write(&plan, chain_version, commit, durability);
                     slots.apply = Some(Box::pin(apply(replica, write)));
                 }
                 Action::Forward { to, chain_version, form } => {
-                    let sending = forward(replica, job, plan.version, to, chain_version, form);
+                    let sending = forward(replica, job, plan, to, chain_version, form);
                     slots.forward = Some(Box::pin(sending));
                 }
                 Action::CancelForward => slots.forward = None,
@@ -84,6 +82,9 @@ pub(super) async fn replicate<B: Backend>(
                 }
                 Action::RetryAfter(pause) => slots.retry_at = Some(now() + pause),
                 Action::FailTarget(error) => replica.fail(&error),
+                Action::Expel { to, chain_version, full } => {
+                    replica.expel(to, chain_version, full);
+                }
                 Action::Finish(result) => {
                     slots.end().await;
                     return result;

@@ -3,9 +3,9 @@
 use super::backend::Backend;
 use super::job::{Job, stored_kind};
 use super::replica::Replica;
-use super::update::Form;
+use super::update::{Form, Plan};
 use crate::store::{ReadVersion, VersionState};
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion};
+use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkId, ChunkVersion};
 use firepond_core::payload::Payload;
 use firepond_core::routing::ChainTarget;
 use firepond_core::sys::clock::now;
@@ -24,19 +24,19 @@ const TRY: Duration = Duration::from_secs(10);
 pub(super) async fn forward<B: Backend>(
     replica: &Replica<B>,
     job: &Job,
-    version: ChunkVersion,
+    plan: Plan,
     to: ChainTarget,
     chain_version: ChainVersion,
     form: Form,
 ) -> Result<UpdateReply> {
     let (mut message, payload) = match form {
-        Form::Delta => (delta(job, version), job.payload.clone()),
+        Form::Delta => (delta(job, &plan), job.payload.clone()),
         Form::Whole => {
             let recent_writes = recent_writes(replica, job)?;
-            let message = ForwardRequest { full_chunk: true, recent_writes, ..delta(job, version) };
+            let message = ForwardRequest { full_chunk: true, recent_writes, ..delta(job, &plan) };
             (message, job.payload.clone())
         }
-        Form::Image => image(replica, job.update.chunk, version).await?,
+        Form::Image => image(replica, job.update.chunk, plan.version).await?,
     };
     message.update.chain_version = chain_version;
     message.update.target = to.target;
@@ -56,10 +56,17 @@ pub(crate) async fn send<B: Backend>(
     decode(&reply.body)
 }
 
-fn delta(job: &Job, version: ChunkVersion) -> ForwardRequest {
+fn delta(job: &Job, plan: &Plan) -> ForwardRequest {
     let mut update = job.update.clone();
     update.kind = stored_kind(update.kind);
-    ForwardRequest { update, version, full_chunk: false, committed: false, recent_writes: vec![] }
+    ForwardRequest {
+        update,
+        version: plan.version,
+        full_chunk: false,
+        committed: false,
+        recent_writes: vec![],
+        stamp: plan.stamp,
+    }
 }
 
 /// What goes along with a whole chunk: what the update brings, as our store may not have it yet.
@@ -95,6 +102,7 @@ pub(crate) async fn image<B: Backend>(
         version,
         full_chunk: true,
         committed,
+        stamp: state.as_ref().map_or(ChangeStamp(0), |state| state.stamp),
         recent_writes: state.map(|state| state.recent_writes).unwrap_or_default(),
     };
     Ok((message, payload))

@@ -1,8 +1,9 @@
 //! One update with its payload, as the runtime carries it, and what it becomes on disk and wire.
 
 use super::admit::{Facts, Origin};
+use super::update::Plan;
 use crate::store::{ChunkWrite, VersionState};
-use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::ids::{ChainId, ChainVersion, ChangeStamp, ChunkId, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
 use firepond_core::wire::CHUNK_MAX_BYTES;
@@ -20,6 +21,8 @@ pub struct Job {
     pub origin: Origin,
     /// Write ids that the sender remembers of the chunk.
     pub recent_writes: Vec<RecentWrite>,
+    /// When the head took it, as the predecessor says; a client's gets its stamp under the lock.
+    pub stamp: ChangeStamp,
 }
 
 impl Job {
@@ -29,7 +32,8 @@ impl Job {
     /// `InvalidArgument` when its numbers contradict each other or the limits.
     pub fn from_client(update: UpdateRequest, payload: Payload) -> Result<Job> {
         check(&update, &payload)?;
-        Ok(Job { update, payload, origin: Origin::Client, recent_writes: Vec::new() })
+        let (origin, stamp) = (Origin::Client, ChangeStamp(0));
+        Ok(Job { update, payload, origin, recent_writes: Vec::new(), stamp })
     }
 
     /// An update from the predecessor.
@@ -40,8 +44,10 @@ impl Job {
         check(&request.update, &payload)?;
         let origin =
             Origin::Predecessor { version: request.version, full_chunk: request.full_chunk };
+        let unstamped = ChangeStamp::new(request.update.chain_version, 0);
+        let stamp = if request.stamp.0 == 0 { unstamped } else { request.stamp };
         let recent_writes = request.recent_writes;
-        Ok(Job { update: request.update, payload, origin, recent_writes })
+        Ok(Job { update: request.update, payload, origin, recent_writes, stamp })
     }
 
     /// A pending version that is brought to its end; its bytes are in the store.
@@ -50,6 +56,7 @@ impl Job {
         target: TargetId,
         chunk: ChunkId,
         state: &VersionState,
+        stamp: ChangeStamp,
     ) -> Job {
         let kind = if state.removed { UpdateKind::Remove } else { UpdateKind::Replace };
         let update = UpdateRequest {
@@ -67,7 +74,7 @@ impl Job {
             capability: Vec::new(),
         };
         let origin = Origin::Predecessor { version: state.version, full_chunk: true };
-        Job { update, payload: Payload::empty(), origin, recent_writes: Vec::new() }
+        Job { update, payload: Payload::empty(), origin, recent_writes: Vec::new(), stamp }
     }
 
     /// The update, following a pending version that the chain did not take everywhere: that one
@@ -97,9 +104,8 @@ impl Job {
     /// The update for the store.
     pub fn write(
         &self,
-        version: ChunkVersion,
+        plan: &Plan,
         chain_version: ChainVersion,
-        full_chunk: bool,
         commit: bool,
         durability: Durability,
     ) -> ChunkWrite {
@@ -111,14 +117,15 @@ impl Job {
             chunk_len_max: self.update.chunk_len_max,
             payload: self.payload.clone(),
             checksum: self.update.checksum,
-            version,
+            version: plan.version,
             chain_version,
             write_id: self.update.write_id,
             tag: self.update.tag,
-            full_chunk,
+            full_chunk: plan.replaces,
             commit,
             recent_writes: self.recent_writes.clone(),
             durability,
+            stamp: plan.stamp,
         }
     }
 }

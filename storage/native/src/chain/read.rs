@@ -70,7 +70,7 @@ pub fn after_answer(state: Option<&ChunkState>, version: ChunkVersion) -> Chosen
 mod tests {
     use super::super::role::tests::standing;
     use super::*;
-    use firepond_core::ids::{ChainVersion, WriteId};
+    use firepond_core::ids::{ChainVersion, ChangeStamp, WriteId};
     use firepond_core::routing::PublicState::{Serving, Syncing};
 
     fn version(number: u64, chain_version: u32, removed: bool) -> VersionState {
@@ -85,7 +85,8 @@ mod tests {
     }
 
     fn state(committed: Option<VersionState>, pending: Option<VersionState>) -> ChunkState {
-        ChunkState { committed, pending, recent_writes: vec![], tag: [0; 32], updated_ns: 0 }
+        let (tag, updated_ns, stamp) = ([0; 32], 0, ChangeStamp(0));
+        ChunkState { committed, pending, recent_writes: vec![], tag, updated_ns, stamp }
     }
 
     /// Goal: every plan of the module's head. Oracle: the rows.

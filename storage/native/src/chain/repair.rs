@@ -5,7 +5,8 @@
 //! version; every mended chunk is one WARN line, as a disk that rots is the operator's business.
 
 use super::backend::Backend;
-use super::replica::{Replica, to_its_end};
+use super::replica::Replica;
+use super::run::to_its_end;
 use crate::store::{ChunkState, ChunkWrite, ReadImage, ReadVersion, VersionState};
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
@@ -176,5 +177,6 @@ fn mended(chunk: ChunkId, wanted: &VersionState, state: &ChunkState, bytes: &Byt
         commit: true,
         recent_writes: state.recent_writes.clone(),
         durability: Durability::Durable,
+        stamp: state.stamp,
     }
 }

@@ -6,26 +6,23 @@
 //! becomes of its sender; at most `UPDATES_MAX_COUNT` are under way.
 //! Locks: `locks` (one chunk) before `state`; `state` is never held across an await.
 
-use super::admit::{Origin, Verdict, admit};
 use super::backend::Backend;
 use super::dirty::DirtyChunks;
-use super::drive::replicate;
+use super::epochs::Epochs;
 use super::job::Job;
 use super::locks::{ChunkGuard, ChunkLocks};
 use super::node::Node;
 use super::role::Standing;
-use super::space::{Promised, Room};
+use super::space::Promised;
 use super::target_state::{Shown, TargetState};
-use super::update::{Plan, Update};
 use super::values::ValueIndex;
-use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::ids::{ChainId, ChainVersion, ChunkId, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::{LocalState, PublicState, Routing};
 use firepond_core::sys::clock::now;
 use firepond_core::sys::mistake::{Mistake, planted};
-use firepond_core::sys::task;
-use firepond_core::wire::storage::{ForwardRequest, UpdateKind, UpdateReply, UpdateRequest};
-use firepond_core::{Error, ErrorKind, Result};
+use firepond_core::wire::storage::{ForwardRequest, UpdateReply, UpdateRequest};
+use firepond_core::{Error, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,8 +33,6 @@ use tokio::sync::Semaphore;
 pub const UPDATES_MAX_COUNT: usize = 1024;
 /// How long an update that names a newer chain version than ours waits for our routing.
 const ROUTING_PATIENCE: Duration = Duration::from_millis(500);
-/// Pendings that one update brings to an end before its own turn.
-const ROLLS_MAX_COUNT: usize = 4;
 
 /// One target of this node.
 pub struct Replica<B> {
@@ -58,8 +53,14 @@ pub struct Replica<B> {
     pub(super) locks: ChunkLocks,
     pub(super) dirty: DirtyChunks,
     served: AtomicBool,
+    /// Its marks have no floor yet.
+    unstamped: AtomicBool,
+    /// It left because its disk was full, and stays away until that has room.
+    full: AtomicBool,
     state: Mutex<TargetState>,
-    permits: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
+    /// The stamps of updates, while this is the head.
+    pub(crate) epochs: Epochs,
 }
 
 /// Where a target is.
@@ -87,6 +88,7 @@ impl<B: Backend> Replica<B> {
         let dirty = DirtyChunks::default();
         let Place { target, chain, backend, promised, disk_index, served } = place;
         backend.pending(target)?.into_iter().for_each(|chunk| dirty.insert(chunk));
+        let marks = backend.marks(target)?;
         Ok(Replica {
             node,
             target,
@@ -98,8 +100,11 @@ impl<B: Backend> Replica<B> {
             locks: ChunkLocks::default(),
             dirty,
             served: AtomicBool::new(served),
+            full: AtomicBool::new(false),
+            unstamped: AtomicBool::new(marks.is_unknown()),
             state: Mutex::default(),
             permits: Arc::new(Semaphore::new(UPDATES_MAX_COUNT)),
+            epochs: Epochs::new(marks.complete_through),
         })
     }
 
@@ -148,11 +153,35 @@ impl<B: Backend> Replica<B> {
         } else if shown.state != Some(PublicState::Serving) || self.remember_served() {
             state.routing(shown);
         }
-        if state.is_leaving() && self.locks.held_count() == 0 {
+        if state.is_leaving() && self.locks.held_count() == 0 && self.finds_room() {
             state.work_ended();
         }
         self.log_change(before, state.local());
+        if shown.incarnation_known && info.is_some() && self.unstamped.load(Ordering::Relaxed) {
+            self.set_floor(shown.chain_version);
+        }
         shown.chain_version
+    }
+
+    /// The store was filled by a release without stamps: see `resync::mark`.
+    fn set_floor(&self, chain_version: ChainVersion) {
+        let floored = |marks| crate::resync::mark::floored(marks, chain_version);
+        match self.backend.raise_marks(self.target, floored) {
+            Ok(()) => self.unstamped.store(false, Ordering::Relaxed),
+            Err(error) => tracing::info!(target_id = self.target.0, %error, "no floor is set"),
+        }
+    }
+
+    fn finds_room(&self) -> bool {
+        if self.is_full() && self.promised.has_room(self.backend.disk_space()) {
+            self.full.store(false, Ordering::Relaxed);
+        }
+        !self.is_full()
+    }
+
+    /// Whether it stays out of its chain until its disk has room.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     /// Before it serves, the store remembers durably that it was complete.
@@ -189,6 +218,18 @@ impl<B: Backend> Replica<B> {
     /// An update that others may have was lost here: the target leaves the chain.
     pub(super) fn fail(&self, error: &Error) {
         tracing::warn!(target_id = self.target.0, %error, "target taken out: it lost an update");
+        self.state.lock().failed();
+    }
+
+    /// It cannot follow its predecessor: it leaves the chain.
+    pub(super) fn leave(&self, full: bool) {
+        if full {
+            self.full.store(true, Ordering::Relaxed);
+            tracing::info!(target_id = self.target.0, "target taken out: its disk is full");
+        } else {
+            let why = "target taken out: it cannot be brought in line";
+            tracing::warn!(target_id = self.target.0, "{why}");
+        }
         self.state.lock().failed();
     }
 
@@ -238,129 +279,6 @@ impl<B: Backend> Replica<B> {
         }
     }
 
-    async fn spawn(self: &Arc<Self>, job: Job) -> Result<UpdateReply> {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return Err(Error::new(ErrorKind::PeerOverloaded, "too many updates of the target")
-                .with("target", self.target));
-        };
-        let replica = Arc::clone(self);
-        to_its_end(async move {
-            let result = replica.run(&job).await;
-            drop(permit);
-            result
-        })
-        .await
-    }
-
-    async fn run(&self, job: &Job) -> Result<UpdateReply> {
-        let guard = self.locks.lock(job.update.chunk).await?;
-        let result = self.run_locked(job).await;
-        self.refresh_dirty(job.update.chunk);
-        drop(guard);
-        result
-    }
-
-    /// Under the chunk's lock. A refusal means that the update is nowhere at or below this replica:
-    /// one that is stored here, as an earlier try may have reached those below, is an open outcome.
-    async fn run_locked(&self, job: &Job) -> Result<UpdateReply> {
-        let result = self.replicate_locked(job).await;
-        let Err(error) = result else { return result };
-        if !matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::InvalidArgument) {
-            return Err(error);
-        }
-        let state = self.backend.state(self.target, job.update.chunk)?;
-        let stored = state.into_iter().flat_map(|state| [state.pending, state.committed]).flatten();
-        if stored.into_iter().all(|one| one.write_id != job.update.write_id) {
-            return Err(error);
-        }
-        Err(Error::new(ErrorKind::ChunkBusy, "the chain did not take all of the update")
-            .with("chunk", job.update.chunk)
-            .with("cause", error))
-    }
-
-    async fn replicate_locked(&self, job: &Job) -> Result<UpdateReply> {
-        let facts = job.facts();
-        let (room, _promise) = match facts.kind {
-            UpdateKind::Remove => (Room::Ample, None),
-            _ => {
-                let len = u64::from(job.update.len);
-                let (room, promise) = self.promised.judge(self.backend.disk_space(), len);
-                (room, Some(promise))
-            }
-        };
-        for _ in 0..ROLLS_MAX_COUNT {
-            let standing = self.standing();
-            check(&standing, job)?;
-            let state = self.backend.state(self.target, facts.chunk)?;
-            let (version, full_chunk) = match admit(&standing, &facts, state.as_ref(), room)? {
-                Verdict::Done(reply) => return Ok(reply),
-                Verdict::Adopt(pending) => {
-                    let plan = plan(job, pending.version, false, room);
-                    return replicate(self, job, plan, Update::adopt(plan, pending)).await;
-                }
-                Verdict::RollForward(pending) => {
-                    if job.origin == Origin::Client && planted(Mistake::PendingAbandoned) {
-                        let version = pending.version;
-                        self.backend.drop_pending(self.target, facts.chunk, version).await?;
-                        continue;
-                    }
-                    match self.settle_locked(facts.chunk).await {
-                        Ok(()) => continue,
-                        // A removal needs no room below: it follows the pending version at once.
-                        Err(error) if supersedes(&error, job) => {
-                            let recent = state.map(|state| state.recent_writes);
-                            let job = job.superseding(&pending, recent.unwrap_or_default());
-                            let version = ChunkVersion(pending.version.0 + 1);
-                            let plan = plan(&job, version, true, room);
-                            return replicate(self, &job, plan, Update::new(plan)).await;
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-                Verdict::Begin { version, full_chunk } => (version.0, full_chunk),
-            };
-            let plan = plan(job, ChunkVersion(version), full_chunk, room);
-            return replicate(self, job, plan, Update::new(plan)).await;
-        }
-        Err(Error::new(ErrorKind::ChunkBusy, "earlier updates of the chunk do not end")
-            .with("chunk", facts.chunk))
-    }
-
-    /// Brings what is pending of a chunk to its end.
-    ///
-    /// # Errors
-    /// As the chain.
-    pub async fn settle(self: &Arc<Self>, chunk: ChunkId) -> Result<()> {
-        let replica = Arc::clone(self);
-        to_its_end(async move {
-            let guard = replica.locks.lock(chunk).await?;
-            let result = replica.settle_locked(chunk).await;
-            replica.refresh_dirty(chunk);
-            drop(guard);
-            result
-        })
-        .await
-    }
-
-    /// As `settle`, under the chunk's lock.
-    pub(crate) async fn settle_locked(&self, chunk: ChunkId) -> Result<()> {
-        let state = self.backend.state(self.target, chunk)?;
-        let Some(pending) = state.and_then(|state| state.pending) else { return Ok(()) };
-        let inherited = || pending.chain_version < self.standing().chain_version;
-        if planted(Mistake::PendingLost) && inherited() {
-            return self.backend.drop_pending(self.target, chunk, pending.version).await;
-        }
-        let job = Job::from_pending(self.chain, self.target, chunk, &pending);
-        let plan = Plan {
-            version: pending.version,
-            whole: false,
-            replaces: true,
-            has_payload: false,
-            persist_first: false,
-        };
-        replicate(self, &job, plan, Update::adopt(plan, pending)).await.map(|_| ())
-    }
-
     /// The lock of a chunk, for resync and repair.
     pub(crate) async fn lock(&self, chunk: ChunkId) -> Result<ChunkGuard> {
         self.locks.lock(chunk).await
@@ -402,37 +320,5 @@ impl<B: Backend> Replica<B> {
     /// Chunks with a pending version.
     pub fn dirty_count(&self) -> usize {
         self.dirty.count()
-    }
-}
-
-/// Work under a chunk's lock goes on although whoever waits for it is gone: half done, it would
-/// leave the store at work without the lock.
-pub(crate) async fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let running = task::spawn(work);
-    running.await.map_err(|error| Error::internal(format!("work on a chunk ended: {error}")))?
-}
-
-fn check(standing: &Standing, job: &Job) -> Result<()> {
-    match job.origin {
-        Origin::Client => standing.check_client_update(job.update.chain_version),
-        Origin::Predecessor { .. } => standing.check_forward(job.update.chain_version),
-    }
-}
-
-fn supersedes(error: &Error, job: &Job) -> bool {
-    error.kind() == ErrorKind::DiskFull
-        && job.update.kind == UpdateKind::Remove
-        && job.origin == Origin::Client
-}
-
-fn plan(job: &Job, version: ChunkVersion, full_chunk: bool, room: Room) -> Plan {
-    Plan {
-        version,
-        whole: job.is_whole(),
-        replaces: full_chunk,
-        has_payload: true,
-        persist_first: room == Room::Tight,
     }
 }

@@ -53,6 +53,11 @@ impl Promised {
         (room, promise)
     }
 
+    /// Whether a target that left for lack of room finds some.
+    pub fn has_room(&self, disk_space: (u64, u64)) -> bool {
+        !self.is_tight(disk_space)
+    }
+
     /// Whether the disk is so full that values of the KV tier that may be lost should yield.
     pub fn is_tight(&self, disk_space: (u64, u64)) -> bool {
         let (total, free) = disk_space;

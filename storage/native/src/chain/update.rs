@@ -12,12 +12,14 @@
 //! Invariants: nothing is acknowledged that is not durable here and acknowledged from below, nor
 //! without lease, nor by a target that was taken out. A pending version is dropped only if it is
 //! certain that nobody below has it; else it stays and is rolled forward later. A replica that lost
-//! an update which others below may have takes itself out of the chain.
+//! an update which others below may have takes itself out of the chain. A successor that stays
+//! different after whole chunks were sent, or that is syncing and full, is told to leave the chain;
+//! a replica never doubts itself for what another one says.
 
 use super::admit::reply;
 use super::role::Standing;
 use crate::store::VersionState;
-use firepond_core::ids::{ChainVersion, ChunkVersion};
+use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkVersion};
 use firepond_core::routing::{ChainTarget, PublicState};
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::UpdateReply;
@@ -94,6 +96,15 @@ pub enum Action {
     RetryAfter(Duration),
     /// This target lost an update that others may have.
     FailTarget(Error),
+    /// The successor cannot follow: it must leave the chain.
+    Expel {
+        /// The successor.
+        to: ChainTarget,
+        /// Under which it is one.
+        chain_version: ChainVersion,
+        /// It has no room.
+        full: bool,
+    },
     /// The end: the answer to whoever sent the update.
     Finish(Result<UpdateReply>),
 }
@@ -103,6 +114,8 @@ pub enum Action {
 pub struct Plan {
     /// The version that it makes.
     pub version: ChunkVersion,
+    /// When the head took it.
+    pub stamp: ChangeStamp,
     /// Its payload is the whole chunk, or it is a removal.
     pub whole: bool,
     /// It must replace whatever the replicas below have.
@@ -182,7 +195,7 @@ impl Update {
             Event::Started => {}
             Event::RoutingChanged | Event::RetryDue => self.paused = false,
             Event::Applied(result) => self.applied(result),
-            Event::Forwarded(result) => self.forwarded(result, &mut actions),
+            Event::Forwarded(result) => self.forwarded(standing, result, &mut actions),
             Event::Committed(Ok(state)) => self.local = Local::Committed(state),
             Event::Committed(Err(error)) => self.finish(Err(error), &mut actions),
             Event::Aborted(result) => self.aborted(result, &mut actions),
@@ -218,7 +231,12 @@ impl Update {
         };
     }
 
-    fn forwarded(&mut self, result: Result<UpdateReply>, actions: &mut Vec<Action>) {
+    fn forwarded(
+        &mut self,
+        standing: &Standing,
+        result: Result<UpdateReply>,
+        actions: &mut Vec<Action>,
+    ) {
         let Link::Running(to) = self.link else { return };
         self.link = Link::Idle;
         let error = match result {
@@ -229,6 +247,12 @@ impl Update {
             Err(error) => error,
         };
         match error.kind() {
+            // Nobody reads from it yet: it goes, and the writers go on.
+            ErrorKind::DiskFull if to.state == PublicState::Syncing => {
+                let chain_version = standing.chain_version;
+                actions.push(Action::Expel { to, chain_version, full: true });
+                self.pause(actions);
+            }
             ErrorKind::DiskFull | ErrorKind::InvalidArgument => self.link = Link::Refused(error),
             ErrorKind::PayloadChecksumMismatch if self.repeats < HEALS_MAX_COUNT => {
                 self.repeats += 1;
@@ -236,7 +260,7 @@ impl Update {
             }
             ErrorKind::PayloadChecksumMismatch => self.link = Link::Refused(error),
             ErrorKind::UpdateGap | ErrorKind::UpdateStale | ErrorKind::ReplicaChecksumMismatch => {
-                self.heal(error, actions)
+                self.heal(standing, to, actions)
             }
             // Said before anything was stored.
             ErrorKind::ChainVersionMismatch
@@ -256,15 +280,19 @@ impl Update {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    /// The successor has something else: send it the whole chunk.
-    fn heal(&mut self, error: Error, actions: &mut Vec<Action>) {
+    /// The successor has something else: send it the whole chunk. If that does not help, the
+    /// successor leaves the chain, and the update goes on with whoever follows.
+    fn heal(&mut self, standing: &Standing, to: ChainTarget, actions: &mut Vec<Action>) {
         self.link = Link::Idle;
         self.plan.replaces = true;
         self.plan.has_payload = false;
         self.heals += 1;
         if self.heals > HEALS_MAX_COUNT {
+            self.heals = 0;
             self.unknown = true;
-            self.finish(Err(error), actions);
+            let chain_version = standing.chain_version;
+            actions.push(Action::Expel { to, chain_version, full: false });
+            self.pause(actions);
         }
     }
 
@@ -397,8 +425,10 @@ impl Update {
                 return; // Our own routing will catch up: RoutingChanged.
             }
             let compared = !planted(Mistake::PartialToSyncing);
-            if let Some(error) = disagreement(&state, &below).filter(|_| compared) {
-                self.heal(error, actions);
+            if !agrees(&state, &below) && compared {
+                if let Link::Done(to, _) = self.link {
+                    self.heal(standing, to, actions);
+                }
                 return self.advance_link(standing, actions);
             }
         }
@@ -413,16 +443,8 @@ impl Update {
     }
 }
 
-fn disagreement(ours: &VersionState, below: &UpdateReply) -> Option<Error> {
-    let equal = ours.version == below.version
-        && (ours.removed || (ours.checksum == below.checksum && ours.len == below.len));
-    if equal {
-        return None;
-    }
-    Some(
-        Error::new(ErrorKind::ReplicaChecksumMismatch, "the successor has another chunk")
-            .with("version", ours.version)
-            .with("expected", format!("{:08x}", ours.checksum))
-            .with("found", format!("{:08x}", below.checksum)),
-    )
+/// Whether the successor has the same chunk.
+fn agrees(ours: &VersionState, below: &UpdateReply) -> bool {
+    ours.version == below.version
+        && (ours.removed || (ours.checksum == below.checksum && ours.len == below.len))
 }

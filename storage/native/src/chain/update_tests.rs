@@ -3,7 +3,7 @@
 use super::role::{Standing, tests::standing};
 use super::update::{Action, Event, Plan, Update};
 use crate::store::VersionState;
-use firepond_core::ids::{ChainVersion, ChunkVersion, TargetId, WriteId};
+use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkVersion, TargetId, WriteId};
 use firepond_core::routing::PublicState::{self, Offline, Serving, Syncing};
 use firepond_core::wire::storage::UpdateReply;
 use firepond_core::{Error, ErrorKind};
@@ -13,6 +13,7 @@ const CHAIN: [(u64, PublicState); 2] = [(1, Serving), (2, Serving)];
 fn plan() -> Plan {
     Plan {
         version: ChunkVersion(4),
+        stamp: ChangeStamp::new(ChainVersion(7), 1),
         whole: false,
         replaces: false,
         has_payload: true,
@@ -56,6 +57,9 @@ fn step(update: &mut Update, standing: &Standing, event: Event) -> Vec<String> {
         Action::Abort => "abort".into(),
         Action::RetryAfter(_) => "pause".into(),
         Action::FailTarget(_) => "fail target".into(),
+        Action::Expel { to, chain_version, full } => {
+            format!("expel {}@{}{}", to.target.0, chain_version.0, if full { " full" } else { "" })
+        }
         Action::Finish(Ok(reply)) => format!("ack@{}", reply.chain_version.0),
         Action::Finish(Err(error)) => format!("error {}", error.kind().name()),
     };
@@ -247,4 +251,29 @@ fn patience_ends() {
     step(&mut update, &head(7), Event::Applied(Ok(made(1))));
     assert_eq!(step(&mut update, &head(7), Event::Tired), ["cancel", "error chunk_busy"]);
     assert!(step(&mut update, &head(7), Event::Forwarded(Ok(below(7, 1)))).is_empty());
+}
+
+/// Goal: a successor that stays different, or is syncing and full, leaves the chain; the update
+/// goes on without it and nobody else gives up. Oracle: the actions.
+#[test]
+fn successors_that_cannot_follow_leave() {
+    let mut update = Update::new(plan());
+    step(&mut update, &head(7), Event::Started);
+    step(&mut update, &head(7), Event::Applied(Ok(made(1))));
+    for _ in 0..3 {
+        let healing = step(&mut update, &head(7), Event::Forwarded(Ok(below(7, 2))));
+        assert_eq!(healing, ["forward 2@7 Image"]);
+    }
+    let given_up = step(&mut update, &head(7), Event::Forwarded(Ok(below(7, 2))));
+    assert_eq!(given_up, ["expel 2@7", "pause"]);
+    let alone = standing(8, &[(1, Serving), (2, Offline)], 1);
+    assert_eq!(step(&mut update, &alone, Event::RoutingChanged), ["commit@8"]);
+
+    let feeding = standing(7, &[(1, Serving), (2, Syncing)], 1);
+    let mut update = Update::new(plan());
+    step(&mut update, &feeding, Event::Started);
+    step(&mut update, &feeding, Event::Applied(Ok(made(1))));
+    let full = Event::Forwarded(Err(error(ErrorKind::DiskFull)));
+    assert_eq!(step(&mut update, &feeding, full), ["expel 2@7 full", "pause"]);
+    assert_eq!(step(&mut update, &alone, Event::RoutingChanged), ["commit@8"]);
 }

@@ -64,7 +64,9 @@ fn agrees(theirs: Option<&ResyncEntry>, ours: Option<&ChunkState>) -> bool {
 mod tests {
     use super::*;
     use crate::store::VersionState;
-    use firepond_core::ids::{ChainVersion, ChunkIndex, ChunkVersion, InodeId, WriteId};
+    use firepond_core::ids::{
+        ChainVersion, ChangeStamp, ChunkIndex, ChunkVersion, InodeId, WriteId,
+    };
 
     fn chunk(index: u32) -> ChunkId {
         ChunkId::file(InodeId(1), ChunkIndex(index))
@@ -108,6 +110,7 @@ mod tests {
             recent_writes: vec![],
             tag: [0; 32],
             updated_ns: 0,
+            stamp: ChangeStamp(0),
         };
         (chunk(index), state)
     }

@@ -12,6 +12,10 @@
 //! Invariants: any change of the chain ends a resync; at most `resync_bytes_per_second` are sent.
 
 pub mod compare;
+pub mod mark;
 pub mod pace;
+pub mod progress;
+pub mod settled;
 pub mod successor;
+mod walk;
 pub mod worker;

@@ -5,24 +5,25 @@
 
 use super::compare::{Difference, differences};
 use super::pace::Pace;
+use super::progress::Progress;
 use super::successor::{LAST, PAGE_MAX_COUNT, following};
 use crate::chain::forward::{image, send, whole_chunk};
-use crate::chain::replica::to_its_end;
+use crate::chain::run::to_its_end;
 use crate::chain::{Backend, Replica};
 use crate::store::VersionState;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
+use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkId, ChunkVersion, WriteId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::ChainTarget;
 use firepond_core::sys::clock::now;
 use firepond_core::sys::task::scoped;
-use firepond_core::transport::Request;
+use firepond_core::transport::{Reply, Request};
 use firepond_core::wire::storage::{
-    ForwardRequest, ResyncControl, ResyncEntry, ResyncPageReply, ResyncPageRequest,
+    ForwardRequest, ResyncBeginReply, ResyncChoice, ResyncControl, ResyncEntry, ResyncPageReply,
+    ResyncPageRequest,
 };
 use firepond_core::wire::{MessageKind, decode, encode};
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -30,21 +31,6 @@ use tokio::task::JoinSet;
 const CONCURRENT_COUNT: usize = 8;
 /// How long one control message may take.
 const CALL_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How far a resync is, for the status.
-#[derive(Debug, Default)]
-pub struct Progress {
-    /// Chunks of ours when it began.
-    pub total_count: AtomicU64,
-    /// Chunks of ours that were compared.
-    pub compared_count: AtomicU64,
-    /// Chunks that were sent.
-    pub sent_count: AtomicU64,
-    /// Bytes of these chunks.
-    pub sent_bytes: AtomicU64,
-    /// Chunks that were removed on the successor.
-    pub removed_count: AtomicU64,
-}
 
 /// One resync.
 pub struct Resync<B> {
@@ -78,14 +64,33 @@ impl<B: Backend> Resync<B> {
     /// # Errors
     /// The first refusal; any change of the chain is one.
     pub async fn run(&self) -> Result<()> {
-        let total = self.replica.backend.usage(self.replica.target).chunk_count;
-        self.progress.total_count.store(total, Ordering::Relaxed);
-        self.control(MessageKind::ResyncBegin).await?;
+        let theirs = self.begin().await?;
         // Updates that began as the tail's are in no list yet and may end without the successor.
         self.replica.await_updates().await?;
+        if !self.walk(theirs).await? {
+            self.compare_all().await?;
+        }
+        let marks = self.replica.backend.marks(self.replica.target)?;
+        let (complete_through, purged_through) = (marks.complete_through, marks.purged_through);
+        let done = ResyncControl { complete_through, purged_through, ..self.message() };
+        self.control(MessageKind::ResyncDone, &done).await.map(|_| ())
+    }
+
+    /// What the successor has.
+    async fn begin(&self) -> Result<ChangeStamp> {
+        let reply = self.control(MessageKind::ResyncBegin, &self.message()).await?;
+        if reply.body.is_empty() {
+            return Ok(ChangeStamp(0)); // A release without stamps.
+        }
+        Ok(decode::<ResyncBeginReply>(&reply.body)?.complete_through)
+    }
+
+    /// Compares everything that either side has.
+    async fn compare_all(&self) -> Result<()> {
+        self.progress.begin(self.replica.backend.usage(self.replica.target).chunk_count);
         let mut after = None;
         loop {
-            let page = self.page(after).await?;
+            let page = self.page(after, None).await?;
             let last = page.entries.last().map(|entry| entry.chunk);
             let end = match last.filter(|_| page.more) {
                 Some(last) => following(last),
@@ -94,11 +99,10 @@ impl<B: Backend> Resync<B> {
             let start = after.map_or(ChunkId([0; 16]), following);
             self.compare(&page.entries, start, end).await?;
             if !page.more || last.is_none() {
-                break;
+                return Ok(());
             }
             after = last;
         }
-        self.control(MessageKind::ResyncDone).await
     }
 
     fn message(&self) -> ResyncControl {
@@ -106,19 +110,27 @@ impl<B: Backend> Resync<B> {
             chain: self.replica.chain,
             chain_version: self.chain_version,
             target: self.successor.target,
+            complete_through: ChangeStamp(0),
+            purged_through: ChangeStamp(0),
+            full: false,
         }
     }
 
-    async fn control(&self, kind: MessageKind) -> Result<()> {
+    async fn control(&self, kind: MessageKind, control: &ResyncControl) -> Result<Reply> {
         self.check()?;
-        let request = Request::new(kind, encode(&self.message()), now() + CALL_PATIENCE);
-        self.replica.node.peers.call_node(self.successor.node, request).await.map(|_| ())
+        let request = Request::new(kind, encode(control), now() + CALL_PATIENCE);
+        self.replica.node.peers.call_node(self.successor.node, request).await
     }
 
-    async fn page(&self, after: Option<ChunkId>) -> Result<ResyncPageReply> {
+    /// What the successor has of some chunks.
+    pub(super) async fn page(
+        &self,
+        after: Option<ChunkId>,
+        choice: Option<ResyncChoice>,
+    ) -> Result<ResyncPageReply> {
         self.check()?;
-        let page = ResyncPageRequest { control: self.message(), after, limit: PAGE_MAX_COUNT };
-        let body = encode(&page);
+        let (control, limit) = (self.message(), PAGE_MAX_COUNT);
+        let body = encode(&ResyncPageRequest { control, after, limit, choice });
         let request = Request::new(MessageKind::ResyncPage, body, now() + CALL_PATIENCE);
         let reply = self.replica.node.peers.call_node(self.successor.node, request).await?;
         decode(&reply.body)
@@ -148,14 +160,13 @@ impl<B: Backend> Resync<B> {
             let within = |entry: &&ResyncEntry| (start..part_end).contains(&entry.chunk);
             let part: Vec<ResyncEntry> = theirs.iter().filter(within).copied().collect();
             self.send_all(differences(&part, &ours)).await?;
-            let compared = ours.len() as u64;
-            self.progress.compared_count.fetch_add(compared, Ordering::Relaxed);
+            self.progress.done(ours.len() as u64);
             start = part_end;
         }
         Ok(())
     }
 
-    async fn send_all(&self, differences: Vec<Difference>) -> Result<()> {
+    pub(super) async fn send_all(&self, differences: Vec<Difference>) -> Result<()> {
         let mut running = JoinSet::new();
         for difference in differences {
             if running.len() >= CONCURRENT_COUNT {
@@ -197,13 +208,14 @@ impl<B: Backend> Resync<B> {
         };
         message.update.chain_version = self.chain_version;
         message.update.target = self.successor.target;
-        let (removed, bytes) = (committed.is_none_or(|one| one.removed), payload.len() as u64);
-        send(&self.replica, self.successor, message, payload).await?;
+        let bytes = payload.len() as u64;
+        let sent = send(&self.replica, self.successor, message, payload).await;
         drop(guard);
-        let count = if removed { &self.progress.removed_count } else { &self.progress.sent_count };
-        count.fetch_add(1, Ordering::Relaxed);
-        self.progress.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+        if matches!(&sent, Err(error) if error.kind() == ErrorKind::DiskFull) {
+            self.replica.expel(self.successor, self.chain_version, true);
+        }
+        self.progress.moved(bytes);
+        sent.map(|_| ())
     }
 
     /// The removal of a chunk that we do not know.
@@ -222,6 +234,7 @@ impl<B: Backend> Resync<B> {
             full_chunk: true,
             committed: true,
             recent_writes: Vec::new(),
+            stamp: ChangeStamp(0),
         }
     }
 }

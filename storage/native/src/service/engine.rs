@@ -6,7 +6,7 @@
 //! only after the listener and the background work are gone.
 
 use super::handler::StorageService;
-use super::housekeeping::{Housekeeping, Resyncs};
+use super::housekeeping::{Housekeeping, Resyncs, Running};
 use super::status::{DiskStatus, EngineStatus, ResyncStatus, TargetStatus};
 use crate::chain::replica::Place;
 use crate::chain::space::Promised;
@@ -207,6 +207,7 @@ impl StorageEngine {
     ) -> TargetStatus {
         let (local_state, chain_version) = replica.report();
         let usage = replica.backend.space(record.target);
+        let marks = replica.backend.marks(record.target);
         let running = self.resyncs.lock().get(&record.target).cloned();
         let resync = running.filter(|running| running.chain_version == chain_version);
         TargetStatus {
@@ -220,14 +221,9 @@ impl StorageEngine {
             used_bytes: usage.used_bytes,
             chunk_count: usage.chunk_count,
             dirty_count: replica.dirty_count() as u64,
-            resync: resync.map(|running| ResyncStatus {
-                successor: running.successor.target,
-                total_count: running.progress.total_count.load(Ordering::Relaxed),
-                compared_count: running.progress.compared_count.load(Ordering::Relaxed),
-                sent_count: running.progress.sent_count.load(Ordering::Relaxed),
-                sent_bytes: running.progress.sent_bytes.load(Ordering::Relaxed),
-                removed_count: running.progress.removed_count.load(Ordering::Relaxed),
-            }),
+            complete_through: marks.map(|marks| marks.complete_through).unwrap_or_default(),
+            full: replica.is_full(),
+            resync: resync.map(|running| resync_status(&running)),
         }
     }
 
@@ -324,6 +320,17 @@ fn load_values(replica: &Replica<ChunkStore>) -> Result<()> {
     values.sort_unstable();
     replica.values.load(values.into_iter().map(|(_, chunk, len)| (chunk, len)));
     Ok(())
+}
+
+fn resync_status(running: &Running) -> ResyncStatus {
+    let progress = &running.progress;
+    ResyncStatus {
+        successor: running.successor.target,
+        chunks_done: progress.chunks_done.load(Ordering::Relaxed),
+        chunks_total: progress.chunks_total.load(Ordering::Relaxed),
+        bytes_moved: progress.bytes_moved.load(Ordering::Relaxed),
+        started_ms: progress.started_ms,
+    }
 }
 
 fn disk_status(disk: &OpenDisk) -> DiskStatus {

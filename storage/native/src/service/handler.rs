@@ -70,7 +70,7 @@ impl<B: Backend> StorageService<B> {
             MessageKind::ResyncBegin => {
                 let control: ResyncControl = decode(&request.body)?;
                 let replica = self.targets.find(control.chain, control.target)?;
-                replica.resync_begin(&control).await.map(|()| OutgoingReply::default())
+                body(&replica.resync_begin(&control).await?)
             }
             MessageKind::ResyncPage => {
                 let page: ResyncPageRequest = decode(&request.body)?;
@@ -81,6 +81,16 @@ impl<B: Backend> StorageService<B> {
                 let control: ResyncControl = decode(&request.body)?;
                 let replica = self.targets.find(control.chain, control.target)?;
                 replica.resync_done(&control).await.map(|()| OutgoingReply::default())
+            }
+            MessageKind::Settled => {
+                let control: ResyncControl = decode(&request.body)?;
+                let replica = self.targets.find(control.chain, control.target)?;
+                replica.settled(&control).await.map(|()| OutgoingReply::default())
+            }
+            MessageKind::Expel => {
+                let control: ResyncControl = decode(&request.body)?;
+                let replica = self.targets.find(control.chain, control.target)?;
+                replica.expelled(&control).await.map(|()| OutgoingReply::default())
             }
             kind => Err(Error::new(ErrorKind::Unsupported, "not a storage message")
                 .with("kind", format_args!("{kind:?}"))),

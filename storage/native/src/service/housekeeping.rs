@@ -9,13 +9,15 @@ use super::handler::StorageService;
 use crate::chain::rollforward::{Sweeps, sweep};
 use crate::chain::{Backend, Replica};
 use crate::resync::pace::Pace;
-use crate::resync::worker::{Progress, Resync};
+use crate::resync::progress::Progress;
+use crate::resync::settled::{EPOCH_INTERVAL, close_epoch};
+use crate::resync::worker::Resync;
 use firepond_core::ids::{ChainVersion, TargetId};
 use firepond_core::routing::{ChainTarget, PublicState};
 use firepond_core::sys::clock::{Instant, now, sleep};
 use firepond_core::sys::task::scoped;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
@@ -24,6 +26,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a failed resync waits, and how long a finished one that was not recorded.
 const RESYNC_RETRY: Duration = Duration::from_millis(500);
 const RESYNC_REPEAT: Duration = Duration::from_secs(10);
+/// Resyncs that run at the same time: they share the rate, and a few of them use it up.
+const RESYNCS_MAX_COUNT: usize = 4;
 /// How long a sweep that left something behind waits.
 const SWEEP_RETRY: Duration = Duration::from_millis(1000);
 
@@ -36,7 +40,7 @@ pub(super) struct Running {
 }
 
 /// Resyncs that run now, by predecessor: for the status.
-pub(super) type Resyncs = Arc<Mutex<HashMap<TargetId, Running>>>;
+pub(super) type Resyncs = Arc<Mutex<BTreeMap<TargetId, Running>>>;
 
 #[derive(Default)]
 struct Chores {
@@ -45,11 +49,14 @@ struct Chores {
     sweep_not_before: Option<Instant>,
     resyncing: Option<(ChainVersion, AbortHandle)>,
     resync_not_before: Option<(ChainVersion, Instant)>,
+    closing_epoch: bool,
+    epoch_not_before: Option<Instant>,
 }
 
 enum Ended {
     Sweep(TargetId, ChainVersion, bool),
     Resync(TargetId, ChainVersion, bool),
+    Epoch(TargetId),
     Evict,
 }
 
@@ -58,7 +65,7 @@ pub struct Housekeeping<B> {
     service: Arc<StorageService<B>>,
     pace: Arc<Pace>,
     pub(super) resyncs: Resyncs,
-    chores: HashMap<TargetId, Chores>,
+    chores: BTreeMap<TargetId, Chores>,
     running: JoinSet<Ended>,
     evicting: bool,
     evict_not_before: Instant,
@@ -71,7 +78,7 @@ impl<B: Backend> Housekeeping<B> {
             service,
             pace: Arc::new(Pace::new(resync_bytes_per_second)),
             resyncs: Resyncs::default(),
-            chores: HashMap::new(),
+            chores: BTreeMap::new(),
             running: JoinSet::new(),
             evicting: false,
             evict_not_before: now(),
@@ -111,6 +118,15 @@ impl<B: Backend> Housekeeping<B> {
                 Ended::Sweep(replica.target, version, left_over)
             }));
         }
+        let rested = chores.epoch_not_before.is_none_or(|instant| now() >= instant);
+        if standing.head && !chores.closing_epoch && rested {
+            chores.closing_epoch = true;
+            let replica = Arc::clone(replica);
+            self.running.spawn(scoped(async move {
+                close_epoch(&replica).await;
+                Ended::Epoch(replica.target)
+            }));
+        }
         let syncing = standing.successor.filter(|next| next.state == PublicState::Syncing);
         if let Some((version, handle)) = &chores.resyncing
             && (*version != standing.chain_version || syncing.is_none())
@@ -122,7 +138,8 @@ impl<B: Backend> Housekeeping<B> {
         let rested = chores
             .resync_not_before
             .is_none_or(|(version, instant)| version != standing.chain_version || now() >= instant);
-        let may = standing.check_read().is_ok() && chores.resyncing.is_none() && rested;
+        let free = self.resyncs.lock().len() < RESYNCS_MAX_COUNT;
+        let may = free && standing.check_read().is_ok() && chores.resyncing.is_none() && rested;
         if let Some(successor) = syncing.filter(|_| may) {
             self.start_resync(replica, successor, standing.chain_version);
         }
@@ -168,6 +185,11 @@ impl<B: Backend> Housekeeping<B> {
                 }
                 let pause = if done { RESYNC_REPEAT } else { RESYNC_RETRY };
                 chores.resync_not_before = Some((chain_version, now() + pause));
+            }
+            Some(Ended::Epoch(target)) => {
+                let chores = self.chores.entry(target).or_default();
+                chores.closing_epoch = false;
+                chores.epoch_not_before = Some(now() + EPOCH_INTERVAL);
             }
             Some(Ended::Evict) => {
                 self.evicting = false;

@@ -1,6 +1,6 @@
 //! The engine at a glance, as the heartbeat and the status page show it.
 
-use firepond_core::ids::{ChainId, ChainVersion, TargetId};
+use firepond_core::ids::{ChainId, ChainVersion, ChangeStamp, TargetId};
 use firepond_core::routing::LocalState;
 use std::path::PathBuf;
 
@@ -9,16 +9,14 @@ use std::path::PathBuf;
 pub struct ResyncStatus {
     /// Who is being synced.
     pub successor: TargetId,
-    /// Chunks of ours when it began.
-    pub total_count: u64,
-    /// Chunks of ours that were compared.
-    pub compared_count: u64,
-    /// Chunks that were sent.
-    pub sent_count: u64,
-    /// Bytes of these chunks.
-    pub sent_bytes: u64,
-    /// Chunks that were removed on the successor.
-    pub removed_count: u64,
+    /// Chunks that agree now.
+    pub chunks_done: u64,
+    /// Chunks that are to be looked at.
+    pub chunks_total: u64,
+    /// Bytes of chunks that were sent.
+    pub bytes_moved: u64,
+    /// When it began, in ms since 1970.
+    pub started_ms: u64,
 }
 
 /// One target.
@@ -44,6 +42,10 @@ pub struct TargetStatus {
     pub chunk_count: u64,
     /// Chunks with a pending version.
     pub dirty_count: u64,
+    /// It holds every acknowledged update up to this stamp.
+    pub complete_through: ChangeStamp,
+    /// It stays out of its chain until its disk has room.
+    pub full: bool,
     /// The resync of its successor, while one runs.
     pub resync: Option<ResyncStatus>,
 }

@@ -13,6 +13,7 @@ use super::locks::ChunkGuard;
 use super::record::{ChunkKey, Record, Version, released_by};
 use super::rules::{self, Decision};
 use super::types::{ChunkWrite, VersionState};
+use firepond_core::ids::ChangeStamp;
 use firepond_core::routing::Durability;
 use firepond_core::sys::{clock, task};
 use firepond_core::wire::storage::UpdateKind;
@@ -144,6 +145,7 @@ fn new_record(
 ) -> Record {
     let mut next = record.cloned().unwrap_or_default();
     next.updated_ns = now_ns;
+    next.stamp = next.stamp.max(write.stamp);
     if write.full_chunk {
         next.recent_writes.clear();
         for recent in &write.recent_writes {
@@ -176,10 +178,11 @@ async fn hand_over(
 ) -> Result<()> {
     let record = Arc::new(next);
     let freed = released_by(old, Some(&record));
+    let stamp_before = old.map_or(ChangeStamp(0), |old| old.stamp);
     core.account(&key, old, Some(&record));
     let job = |is_visible, answer, _guard| {
         let record = Some(Arc::clone(&record));
-        Job { key, record, freed, is_visible, answer, _guard }
+        Job { key, record, stamp_before, freed, is_visible, answer, _guard }
     };
     match durability {
         Durability::Cache => {

@@ -9,14 +9,16 @@ use super::page::page_count;
 use super::record::{ChunkKey, Record, Version};
 use super::types::{RECENT_WRITES_MAX_COUNT, TargetRecord, VersionState};
 use firepond_core::ids::{
-    ChainId, ChainVersion, ChunkId, ChunkVersion, ClientId, TargetId, WriteId,
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, ClientId, TargetId, WriteId,
 };
 use firepond_core::wire::storage::RecentWrite;
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// The version of chunk and target records.
-const RECORD_VERSION: u8 = 1;
+/// The version of target records.
+const TARGET_VERSION: u8 = 1;
+/// The version of chunk records. Version 1 has no stamp.
+const RECORD_VERSION: u8 = 2;
 
 const FLAG_COMMITTED: u8 = 1;
 const FLAG_PENDING: u8 = 2;
@@ -69,7 +71,7 @@ pub(super) fn decode_tombstone_key(bytes: &[u8]) -> Result<(u64, ChunkKey)> {
 
 /// The bytes of a target record.
 pub(super) fn encode_target(record: &TargetRecord) -> Vec<u8> {
-    let mut out = vec![RECORD_VERSION];
+    let mut out = vec![TARGET_VERSION];
     out.extend_from_slice(&record.chain.0.to_le_bytes());
     out.extend_from_slice(&record.generation.to_le_bytes());
     out.push(u8::from(record.served));
@@ -82,7 +84,7 @@ pub(super) fn decode_target(key: &[u8], value: &[u8]) -> Result<TargetRecord> {
     let [_kind] = name.take()?;
     let target = TargetId(u64::from_be_bytes(name.take()?));
     let mut input = Input(value);
-    input.check_version()?;
+    input.version_up_to(TARGET_VERSION)?;
     let chain = ChainId(input.u32()?);
     let generation = input.u64()?;
     let served = input.u8()? != 0;
@@ -97,6 +99,7 @@ pub(super) fn encode_record(record: &Record) -> Vec<u8> {
     let committed = if record.committed.is_some() { FLAG_COMMITTED } else { 0 };
     let pending = if record.pending.is_some() { FLAG_PENDING } else { 0 };
     out.push(committed | pending);
+    out.extend_from_slice(&record.stamp.0.to_le_bytes());
     out.extend_from_slice(&record.updated_ns.to_le_bytes());
     out.push(record.recent_writes.len() as u8);
     for recent in &record.recent_writes {
@@ -112,8 +115,9 @@ pub(super) fn encode_record(record: &Record) -> Vec<u8> {
 /// A chunk record from its bytes.
 pub(super) fn decode_record(bytes: &[u8]) -> Result<Record> {
     let mut input = Input(bytes);
-    input.check_version()?;
+    let record_version = input.version_up_to(RECORD_VERSION)?;
     let flags = input.u8()?;
+    let stamp = if record_version >= 2 { Some(ChangeStamp(input.u64()?)) } else { None };
     let updated_ns = input.u64()?;
     let recent_count = usize::from(input.u8()?);
     if recent_count > RECENT_WRITES_MAX_COUNT || flags & !(FLAG_COMMITTED | FLAG_PENDING) != 0 {
@@ -127,7 +131,11 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Record> {
     let committed = if flags & FLAG_COMMITTED != 0 { Some(input.version()?) } else { None };
     let pending = if flags & FLAG_PENDING != 0 { Some(input.version()?) } else { None };
     input.end()?;
-    Ok(Record { committed, pending, recent_writes, updated_ns })
+    // Before there were stamps: what was made under a chain version is not newer than its start.
+    let made_under = |version: &Version| version.state.chain_version;
+    let newest = committed.iter().chain(&pending).map(made_under).max().unwrap_or_default();
+    let stamp = stamp.unwrap_or(ChangeStamp::new(newest, 0));
+    Ok(Record { committed, pending, recent_writes, updated_ns, stamp })
 }
 
 fn put_write_id(out: &mut Vec<u8>, id: &WriteId) {
@@ -154,10 +162,11 @@ fn put_version(out: &mut Vec<u8>, version: &Version) {
 }
 
 /// Bytes that are still to be read.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl Input<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+    /// The next bytes.
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
         let (head, rest) =
             self.0.split_first_chunk().ok_or_else(|| corrupt("a record is too short"))?;
         self.0 = rest;
@@ -174,9 +183,10 @@ impl Input<'_> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 
-    fn check_version(&mut self) -> Result<()> {
+    /// The record's version, which is 1 to `newest`.
+    fn version_up_to(&mut self, newest: u8) -> Result<u8> {
         match self.u8()? {
-            RECORD_VERSION => Ok(()),
+            known if (1..=newest).contains(&known) => Ok(known),
             other => Err(Error::new(ErrorKind::Unsupported, "a record of a newer release")
                 .with("record_version", other)),
         }

@@ -42,8 +42,9 @@ pub(super) async fn commit(
     core.account(&key, Some(&record), Some(&next));
     core.cache.publish_unwritten(key, Arc::clone(&next));
     core.note_pending(key, None);
-    let record = Some(next);
-    core.queue.push(Job { key, record, freed, is_visible: true, answer: None, _guard: None });
+    let stamp_before = record.stamp;
+    let (record, is_visible, answer, _guard) = (Some(next), true, None, None);
+    core.queue.push(Job { key, record, stamp_before, freed, is_visible, answer, _guard });
     state.ok_or_else(|| Error::internal("a commit without a version"))
 }
 

@@ -17,8 +17,9 @@ use super::locks::ChunkGuard;
 use super::maintenance;
 use super::record::{ChunkKey, Record};
 use firepond_core::Result;
+use firepond_core::ids::ChangeStamp;
 use firepond_core::sys::clock::{self, Instant};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,6 +37,8 @@ pub(super) struct Job {
     pub(super) key: ChunkKey,
     /// None removes the record.
     pub(super) record: Option<Arc<Record>>,
+    /// The stamp of the record that this one replaces; 0 if there was none.
+    pub(super) stamp_before: ChangeStamp,
     /// Pages that the record does not use any more.
     pub(super) freed: Vec<Extent>,
     /// Whether the record was published already.
@@ -185,15 +188,18 @@ async fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
 
 /// The changes of a group: of several records of one chunk the last one.
 fn changes(jobs: &[Job]) -> Vec<Change> {
+    // The stamp that the index has of a chunk, and the position of the chunk's last record.
     let mut last = HashMap::with_capacity(jobs.len());
     for (position, job) in jobs.iter().enumerate() {
-        last.insert(job.key, position);
+        last.entry(job.key).or_insert((job.stamp_before, position)).1 = position;
     }
     let mut changes = Vec::with_capacity(jobs.len());
     for (position, job) in jobs.iter().enumerate() {
-        if last[&job.key] != position {
+        let (stamp_before, last_position) = last[&job.key];
+        if last_position != position {
             continue;
         }
+        changes.extend(super::changes::entries(&job.key, stamp_before, job.record.as_deref()));
         changes.push((chunk_key(&job.key), job.record.as_deref().map(encode_record)));
         let tombstone = job.record.as_deref().filter(|record| record.is_tombstone());
         if let Some(record) = tombstone {

@@ -4,6 +4,7 @@
 //! `epochs`, `space`, `targets`, `pending`, the committer's queue), never two of those at a time.
 
 use super::cache::{Found, RecordCache};
+use super::changes::Marks;
 use super::codec::{chunk_key, decode_record};
 use super::committer::Queue;
 use super::epochs::Epochs;
@@ -59,6 +60,8 @@ pub(super) struct Core {
 #[derive(Default)]
 pub(super) struct Target {
     pub(super) record: Mutex<Option<TargetRecord>>,
+    /// How far it is complete.
+    pub(super) marks: Mutex<Marks>,
     pub(super) used_units: AtomicI64,
     pub(super) chunk_count: AtomicI64,
 }

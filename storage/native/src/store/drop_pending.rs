@@ -27,7 +27,8 @@ pub(super) async fn drop_pending(core: &Core, key: ChunkKey, version: ChunkVersi
     core.account(&key, Some(&old), record.as_deref());
     let (answer, durable) = oneshot::channel();
     let (is_visible, answer, _guard) = (false, Some(answer), Some(guard));
-    core.queue.push(Job { key, record, freed, is_visible, answer, _guard });
+    let stamp_before = old.stamp;
+    core.queue.push(Job { key, record, stamp_before, freed, is_visible, answer, _guard });
     durable.await.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Closed, "the store was closed while a version was dropped"))
     })

@@ -9,12 +9,13 @@ use super::record::{ChunkKey, Record, Version};
 use super::types::{TargetRecord, VersionState};
 use firepond_core::ErrorKind;
 use firepond_core::ids::{
-    ChainId, ChainVersion, ChunkId, ChunkVersion, ClientId, TargetId, WriteId,
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, ClientId, TargetId, WriteId,
 };
 use firepond_core::wire::storage::RecentWrite;
 use std::sync::Arc;
 
-const CHUNK: &[u8] = include_bytes!("../../../../tests/golden/v1/store_chunk_record.bin");
+const CHUNK_1: &[u8] = include_bytes!("../../../../tests/golden/v1/store_chunk_record.bin");
+const CHUNK: &[u8] = include_bytes!("../../../../tests/golden/v2/store_chunk_record.bin");
 const TARGET: &[u8] = include_bytes!("../../../../tests/golden/v1/store_target_record.bin");
 
 fn write_id(client: u64, channel: u32, sequence: u64) -> WriteId {
@@ -51,14 +52,17 @@ fn record() -> Record {
             version: ChunkVersion(4),
         }],
         updated_ns: 1_700_000_000_000_000_000,
+        stamp: ChangeStamp::new(ChainVersion(6), 0x0102),
     }
 }
 
-/// Goal: today's code reads and writes the bytes of version 1. Oracle: the golden files.
+/// Goal: today's code writes the newest bytes and reads all. Oracle: the golden files.
 #[test]
 fn golden_records() {
     assert_eq!(encode_record(&record()), CHUNK);
     assert_eq!(decode_record(CHUNK).expect("decodes"), record());
+    let stamp = ChangeStamp::new(ChainVersion(6), 0);
+    assert_eq!(decode_record(CHUNK_1).expect("decodes"), Record { stamp, ..record() });
     let generation = 0x0102_0304_0506_0708;
     let target = TargetRecord { target: TargetId(9), chain: ChainId(7), generation, served: true };
     assert_eq!(encode_target(&target), TARGET);

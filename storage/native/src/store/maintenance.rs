@@ -9,9 +9,10 @@ use super::codec::{KIND_TOMBSTONE, tombstone_key};
 use super::committer::Job;
 use super::core::Core;
 use super::record::{ChunkKey, released_by};
-use firepond_core::ids::{ChunkId, TargetId};
+use firepond_core::ids::{ChangeStamp, ChunkId, TargetId};
 use firepond_core::sys::clock;
 use firepond_core::{Error, Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -49,18 +50,26 @@ fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
         Ok(entries.len() < ROUND_MAX_COUNT)
     })?;
     let mut jobs = Vec::new();
-    let mut changes = Vec::new();
+    let (mut changes, mut marks_changes) = (Vec::new(), BTreeMap::new());
     for (entry, (updated_ns, key)) in entries {
         let Some(guard) = core.locks.try_lock(key) else { continue };
         let record = core.lookup(&key)?;
         let is_same = record
             .as_ref()
             .is_some_and(|record| record.is_tombstone() && record.updated_ns == updated_ns);
-        if is_same {
-            jobs.push(removal(key, guard, Vec::new()));
+        if let Some(record) = record.filter(|_| is_same) {
+            // Before the removals are: who missed them must not be brought in line by what changed.
+            if let Ok(target) = core.target(key.target) {
+                let purged = super::changes::purged(&target, key.target, record.stamp);
+                if let Some((marks_key, marks)) = purged {
+                    marks_changes.insert(marks_key, marks);
+                }
+            }
+            jobs.push(removal(key, guard, record.stamp, Vec::new()));
         }
         changes.push((entry, None));
     }
+    changes.extend(marks_changes);
     if !changes.is_empty() {
         // Lost at a crash, an entry is found again and removed then.
         core.index.write(changes, false)?;
@@ -84,8 +93,9 @@ fn garbage_chunks(core: &Arc<Core>) -> Result<Vec<Job>> {
         let guard = core.locks.try_lock(key).filter(|_| !core.cache.is_unwritten(&key));
         match guard {
             Some(guard) => {
-                let freed = released_by(Some(&decode_record(value)?), None);
-                jobs.push(removal(key, guard, freed));
+                let record = decode_record(value)?;
+                let freed = released_by(Some(&record), None);
+                jobs.push(removal(key, guard, record.stamp, freed));
             }
             None => busy = true,
         }
@@ -101,7 +111,9 @@ fn garbage_chunks(core: &Arc<Core>) -> Result<Vec<Job>> {
 fn removal(
     key: ChunkKey,
     guard: super::locks::ChunkGuard,
+    stamp_before: ChangeStamp,
     freed: Vec<super::image::Extent>,
 ) -> Job {
-    Job { key, record: None, freed, is_visible: false, answer: None, _guard: Some(guard) }
+    let (is_visible, _guard) = (false, Some(guard));
+    Job { key, record: None, stamp_before, freed, is_visible, answer: None, _guard }
 }

@@ -15,6 +15,7 @@
 
 mod apply;
 mod cache;
+mod changes;
 mod codec;
 mod commit;
 mod committer;
@@ -42,6 +43,7 @@ mod space;
 mod targets;
 mod types;
 
+pub use changes::{ChangePlace, Marks};
 pub use index::{Change, ChunkIndex, Visit};
 pub use index_memory::MemoryIndex;
 pub use types::{
@@ -59,7 +61,6 @@ use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 /// The chunks of one disk directory. Cloning is cheap; the last clone that goes closes the store.
 #[derive(Clone)]
@@ -227,6 +228,41 @@ impl ChunkStore {
         let first = ChunkKey { target, chunk: ChunkId([0; 16]) };
         let of_target = pending.range(first..).take_while(|key| key.target == target);
         Ok(of_target.map(|key| key.chunk).collect())
+    }
+
+    /// Chunks that changed, in the order of their stamps, behind a place.
+    ///
+    /// # Errors
+    /// `NoSuchTarget`, `StoreCorrupt`, `DiskFailed`.
+    pub fn changes(
+        &self,
+        target: TargetId,
+        after: ChangePlace,
+        limit: usize,
+    ) -> Result<Vec<ChangePlace>> {
+        self.check(target)?;
+        changes::after(&self.0.core, target, after, limit)
+    }
+
+    /// How far a target is complete.
+    ///
+    /// # Errors
+    /// `NoSuchTarget`, `DiskFailed`.
+    pub fn marks(&self, target: TargetId) -> Result<Marks> {
+        self.0.core.check_disk()?;
+        Ok(*self.0.core.target(target)?.marks.lock())
+    }
+
+    /// Raises the marks of a target; durable soon after.
+    ///
+    /// # Errors
+    /// As `marks`.
+    pub fn raise_marks(
+        &self,
+        target: TargetId,
+        raised: impl FnOnce(Marks) -> Marks,
+    ) -> Result<()> {
+        changes::raise(&self.0.core, target, raised)
     }
 
     /// What a target uses; nothing if it does not exist.

@@ -79,6 +79,7 @@ pub(super) fn open_parts(
         _directory_lock: lock,
     };
     load_targets(&core)?;
+    super::changes::load(&core)?;
     load_chunks(&core)?;
     Ok(core)
 }

@@ -2,11 +2,11 @@
 //!
 //! Invariants: `committed < pending`, unless the pending one is a full chunk that replaces it; a
 //! removed version has an empty image; the length of an image's checksums fits the version's
-//! length.
+//! length; the stamp of a chunk never goes back.
 
 use super::image::{Extent, Image, released};
 use super::types::{ChunkState, RECENT_WRITES_MAX_COUNT, VersionState};
-use firepond_core::ids::{ChunkId, TargetId, WriteId};
+use firepond_core::ids::{ChangeStamp, ChunkId, TargetId, WriteId};
 use firepond_core::wire::storage::RecentWrite;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub(super) struct Record {
     pub(super) pending: Option<Version>,
     pub(super) recent_writes: Vec<RecentWrite>,
     pub(super) updated_ns: u64,
+    /// At least the stamp of every update that is in it; the key of the change index.
+    pub(super) stamp: ChangeStamp,
 }
 
 impl Record {
@@ -54,6 +56,7 @@ impl Record {
             recent_writes: self.recent_writes.clone(),
             tag: tagged.map_or([0; 32], |version| version.tag),
             updated_ns: self.updated_ns,
+            stamp: self.stamp,
         }
     }
 

@@ -4,6 +4,7 @@
 //! unreachable at once and their space comes back in the background; its id can be used again when
 //! they are gone.
 
+use super::changes::{Marks, marks_change};
 use super::codec::{encode_target, target_key};
 use super::core::{Core, Target};
 use super::types::{TargetRecord, TargetUsage};
@@ -44,8 +45,10 @@ pub(super) fn create(core: &Core, target: TargetId, chain: ChainId) -> Result<Ta
             .with("target", target.0));
     }
     let record = TargetRecord { target, chain, generation: random::u64(), served: false };
-    write(core, target, Some(&record))?;
-    core.targets.write().insert(target, Arc::new(Target::new(record)));
+    write(core, target, Some(&record), Some(Some(&Marks::EMPTY)))?;
+    let made = Target::new(record);
+    *made.marks.lock() = Marks::EMPTY;
+    core.targets.write().insert(target, Arc::new(made));
     Ok(record)
 }
 
@@ -59,7 +62,7 @@ pub(super) fn mark_served(core: &Core, target: TargetId) -> Result<()> {
         return Ok(());
     }
     let record = TargetRecord { served: true, ..record };
-    write(core, target, Some(&record))?;
+    write(core, target, Some(&record), None)?;
     *entry.record.lock() = Some(record);
     Ok(())
 }
@@ -71,7 +74,7 @@ pub(super) fn remove(core: &Core, target: TargetId) -> Result<()> {
     if core.target(target).is_err() {
         return Ok(());
     }
-    write(core, target, None)?;
+    write(core, target, None, Some(None))?;
     core.targets.write().remove(&target);
     core.pending.lock().retain(|key| key.target != target);
     core.garbage.lock().insert(target);
@@ -89,7 +92,14 @@ pub(super) fn usage(core: &Core, target: TargetId) -> TargetUsage {
     }
 }
 
-fn write(core: &Core, target: TargetId, record: Option<&TargetRecord>) -> Result<()> {
-    let change = (target_key(target), record.map(encode_target));
-    core.index.write(vec![change], true).map_err(|error| core.fail_disk(&error))
+/// Writes or removes the record and, if they are given, the marks.
+fn write(
+    core: &Core,
+    target: TargetId,
+    record: Option<&TargetRecord>,
+    marks: Option<Option<&Marks>>,
+) -> Result<()> {
+    let mut changes = vec![(target_key(target), record.map(encode_target))];
+    changes.extend(marks.map(|marks| marks_change(target, marks)));
+    core.index.write(changes, true).map_err(|error| core.fail_disk(&error))
 }

@@ -4,7 +4,9 @@
 //! removes the chunk has length 0 and checksum 0.
 
 use firepond_core::Error;
-use firepond_core::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, TargetId, WriteId};
+use firepond_core::ids::{
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, TargetId, WriteId,
+};
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
 use firepond_core::wire::storage::{RecentWrite, UpdateKind};
@@ -66,6 +68,8 @@ pub struct ChunkState {
     pub tag: [u8; 32],
     /// Wall-clock time of the last change.
     pub updated_ns: u64,
+    /// At least the stamp of every update that is in it.
+    pub stamp: ChangeStamp,
 }
 
 /// One version of a chunk.
@@ -118,6 +122,8 @@ pub struct ChunkWrite {
     pub recent_writes: Vec<RecentWrite>,
     /// Whether the answer waits for stable storage.
     pub durability: Durability,
+    /// When the head took it; the chunk's stamp becomes at least this.
+    pub stamp: ChangeStamp,
 }
 
 /// Which version a read is of.

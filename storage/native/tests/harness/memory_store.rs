@@ -6,15 +6,15 @@
 
 use bytes::Bytes;
 use firepond_core::checksum::crc32c;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId, WriteId};
+use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkId, ChunkVersion, TargetId, WriteId};
 use firepond_core::payload::Payload;
 use firepond_core::sys::{clock, random};
 use firepond_core::wire::storage::{RecentWrite, UpdateKind};
 use firepond_core::{Error, ErrorKind, Result};
 use firepond_storage::chain::Backend;
 use firepond_storage::store::{
-    ChunkState, ChunkWrite, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion, TargetUsage,
-    VersionState,
+    ChangePlace, ChunkState, ChunkWrite, Marks, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion,
+    TargetUsage, VersionState,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ struct Entry {
     recent_writes: Vec<RecentWrite>,
     tag: [u8; 32],
     updated_ns: u64,
+    stamp: ChangeStamp,
     /// The entry before a commit that is not durable yet.
     before_commit: Option<Box<Entry>>,
 }
@@ -51,13 +52,22 @@ pub enum Room {
     None,
 }
 
-#[derive(Default)]
+const NO_MARKS: Marks = Marks { complete_through: ChangeStamp(0), purged_through: ChangeStamp(0) };
+
 struct Inner {
     life: u64,
     chunks: BTreeMap<ChunkId, Entry>,
     room: Room,
     slow_max_ms: u64,
     served: bool,
+    marks: Marks,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        let (chunks, room) = (BTreeMap::new(), Room::Ample);
+        Inner { life: 0, chunks, room, slow_max_ms: 0, served: false, marks: NO_MARKS }
+    }
 }
 
 /// One disk; the handle belongs to one life of its node.
@@ -92,6 +102,7 @@ impl MemoryStore {
         let mut inner = self.inner.lock();
         inner.chunks.clear();
         inner.served = false;
+        inner.marks = NO_MARKS;
     }
 
     pub fn set_full(&self, full: bool) {
@@ -231,6 +242,7 @@ impl Backend for MemoryStore {
             };
             entry.before_commit = None;
             entry.updated_ns = clock::unix_time_ns();
+            entry.stamp = entry.stamp.max(write.stamp);
             if entry.committed.as_ref().is_none_or(|one| one.state.removed) || write.full_chunk {
                 entry.tag = write.tag;
             }
@@ -354,6 +366,32 @@ impl Backend for MemoryStore {
         })
     }
 
+    fn changes(
+        &self,
+        _target: TargetId,
+        after: ChangePlace,
+        limit: usize,
+    ) -> Result<Vec<ChangePlace>> {
+        self.with(|inner| {
+            let places = inner.chunks.iter().map(|(chunk, entry)| (entry.stamp, *chunk));
+            let mut found: Vec<_> = places.filter(|place| *place > after).collect();
+            found.sort_unstable();
+            found.truncate(limit);
+            Ok(found)
+        })
+    }
+
+    fn marks(&self, _target: TargetId) -> Result<Marks> {
+        self.with(|inner| Ok(inner.marks))
+    }
+
+    fn raise_marks(&self, _target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()> {
+        self.with(|inner| {
+            inner.marks = raised(inner.marks);
+            Ok(())
+        })
+    }
+
     fn mark_served(&self, _target: TargetId) -> Result<()> {
         self.with(|inner| {
             inner.served = true;
@@ -387,5 +425,6 @@ fn state_of(entry: &Entry) -> ChunkState {
         recent_writes: entry.recent_writes.clone(),
         tag: entry.tag,
         updated_ns: entry.updated_ns,
+        stamp: entry.stamp,
     }
 }

@@ -4,7 +4,8 @@ use firepond_core::Result;
 use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
 use firepond_core::checksum::crc32c;
 use firepond_core::ids::{
-    ChainId, ChainVersion, ChunkId, ChunkIndex, ChunkVersion, ClientId, InodeId, TargetId, WriteId,
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkIndex, ChunkVersion, ClientId, InodeId,
+    TargetId, WriteId,
 };
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
@@ -99,6 +100,7 @@ pub(crate) fn write(number: u32, version: u64, offset: u32, data: &[u8]) -> Chun
         commit: true,
         recent_writes: vec![],
         durability: Durability::Durable,
+        stamp: ChangeStamp::new(ChainVersion(1), 1),
     }
 }
 

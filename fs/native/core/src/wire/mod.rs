@@ -46,13 +46,17 @@ pub enum MessageKind {
     ResyncDone = 0x0109,
     /// Space of a node's targets.
     Space = 0x010a,
+    /// From the head: every update up to a stamp has ended, on all replicas.
+    Settled = 0x010b,
+    /// From the predecessor: the receiver's target cannot follow and must leave its chain.
+    Expel = 0x010c,
     /// One metadata operation (`wire::meta::MetaRequest`).
     Meta = 0x0201,
 }
 
 impl MessageKind {
     /// All kinds.
-    pub const ALL: [MessageKind; 12] = [
+    pub const ALL: [MessageKind; 14] = [
         MessageKind::Ping,
         MessageKind::BatchRead,
         MessageKind::Update,
@@ -64,6 +68,8 @@ impl MessageKind {
         MessageKind::ResyncPage,
         MessageKind::ResyncDone,
         MessageKind::Space,
+        MessageKind::Settled,
+        MessageKind::Expel,
         MessageKind::Meta,
     ];
 

@@ -4,7 +4,9 @@
 //! update's payload has the checksum that the update names; version and write id travel together.
 
 use crate::error::WireError;
-use crate::ids::{ChainId, ChainVersion, ChunkId, ChunkVersion, NodeId, TargetId, WriteId};
+use crate::ids::{
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, NodeId, TargetId, WriteId,
+};
 use crate::transport::malformed;
 use crate::{Error, Result};
 use bytes::Bytes;
@@ -152,6 +154,13 @@ pub struct ForwardRequest {
     /// The newest write ids that the sender keeps with the chunk, so that they survive a resync.
     #[serde(default)]
     pub recent_writes: Vec<RecentWrite>,
+    /// When the head took the update; 0 from a release without stamps.
+    #[serde(default, skip_serializing_if = "is_unstamped")]
+    pub stamp: ChangeStamp,
+}
+
+fn is_unstamped(stamp: &ChangeStamp) -> bool {
+    *stamp == ChangeStamp(0)
 }
 
 /// A write id that a chunk remembers, with the version it made.
@@ -257,15 +266,32 @@ pub struct ListChunksReply {
     pub more: bool,
 }
 
-/// `ResyncBegin`, `ResyncDone`: from a predecessor to its syncing successor.
+/// From one replica of a chain to another, about the receiver's target: `ResyncBegin`,
+/// `ResyncDone`, `Settled` and `Expel`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResyncControl {
     /// The chain.
     pub chain: ChainId,
-    /// The version of the chain under which the resync runs; any change ends it.
+    /// The version of the chain under which it is said; any change voids it.
     pub chain_version: ChainVersion,
-    /// The successor.
+    /// The target that is meant.
     pub target: TargetId,
+    /// `ResyncDone` and `Settled`: the receiver holds every acknowledged update up to this stamp.
+    #[serde(default, skip_serializing_if = "is_unstamped")]
+    pub complete_through: ChangeStamp,
+    /// `ResyncDone`: the sender may have forgotten removals up to this stamp.
+    #[serde(default, skip_serializing_if = "is_unstamped")]
+    pub purged_through: ChangeStamp,
+    /// `Expel`: the receiver has no room for what it must take.
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// The answer to `ResyncBegin`: what the successor has. A release without stamps answers nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResyncBeginReply {
+    /// It holds every acknowledged update up to this stamp.
+    pub complete_through: ChangeStamp,
 }
 
 /// `ResyncPage`: the successor's chunks after `after`, in order.
@@ -277,6 +303,25 @@ pub struct ResyncPageRequest {
     pub after: Option<ChunkId>,
     /// Most chunks of the answer.
     pub limit: u32,
+    /// Which chunks; all of them in the order of their ids if none is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ResyncChoice>,
+}
+
+/// Which chunks a page of a resync is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResyncChoice {
+    /// These, in this order.
+    Chunks(Vec<ChunkId>),
+    /// Those with a pending version.
+    Pending,
+    /// Those that changed after a stamp, in the order of stamp and id, from behind a place.
+    Changed {
+        /// The stamp of the place.
+        stamp: ChangeStamp,
+        /// The chunk of the place; none: behind all chunks of that stamp.
+        chunk: Option<ChunkId>,
+    },
 }
 
 /// What a syncing successor has of one chunk.
@@ -303,6 +348,9 @@ pub struct ResyncPageReply {
     pub entries: Vec<ResyncEntry>,
     /// Whether more follow.
     pub more: bool,
+    /// Where a page of changed chunks ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<(ChangeStamp, ChunkId)>,
 }
 
 /// Space of one target.
