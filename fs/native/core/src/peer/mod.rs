@@ -7,7 +7,9 @@
 
 mod chain_client;
 mod channels;
+mod hedge;
 mod join;
+mod latency;
 mod read;
 mod read_plan;
 mod retry;
@@ -15,11 +17,13 @@ mod stat;
 mod update;
 
 pub use chain_client::{ChainClient, ChunkRead, ChunkUpdate, ReadOutcome};
+pub use latency::ReadCounts;
 
 use crate::ids::NodeId;
 use crate::routing::RoutingHandle;
 use crate::transport::{Connection, PeerAddress, Reply, Request, Transport};
 use crate::{Error, ErrorKind, Result};
+use latency::Latencies;
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -35,12 +39,24 @@ struct PeersInner {
     transport: Arc<dyn Transport>,
     routing: RoutingHandle,
     connections: RwLock<HashMap<PeerAddress, Arc<dyn Connection>>>,
+    latencies: Latencies,
 }
 
 impl Peers {
     /// Peers over one transport, found through one routing.
     pub fn new(transport: Arc<dyn Transport>, routing: RoutingHandle) -> Peers {
-        Peers(Arc::new(PeersInner { transport, routing, connections: RwLock::default() }))
+        let (connections, latencies) = (RwLock::default(), Latencies::default());
+        Peers(Arc::new(PeersInner { transport, routing, connections, latencies }))
+    }
+
+    /// Read requests since this was made, and how many were hedged.
+    pub fn read_counts(&self) -> ReadCounts {
+        self.0.latencies.counts()
+    }
+
+    /// How long nodes take to answer.
+    fn latencies(&self) -> &Latencies {
+        &self.0.latencies
     }
 
     /// Where nodes and chains are looked up.
@@ -100,5 +116,6 @@ impl Peers {
         let known: HashSet<&str> =
             routing.nodes.iter().map(|node| node.data_address.as_str()).collect();
         connections.retain(|address, _| known.contains(address.0.as_str()));
+        self.0.latencies.retain(|node| routing.node(node).is_ok());
     }
 }

@@ -7,24 +7,21 @@
 
 use super::chain_client::{ChainClient, ChunkRead, ReadOutcome};
 use super::join::join_all;
-use super::read_plan::{PendingRead, ReadSinks, rows_checked};
-use super::retry::{Tries, while_useful};
+use super::read_plan::{PendingRead, rows_checked};
+use super::retry::Tries;
 use super::update::too_late;
 use crate::ids::{NodeId, TargetId};
 use crate::payload::Payload;
-use crate::routing::Routing;
+use crate::routing::{ChainInfo, Routing};
 use crate::sys::clock::{Instant, now};
 use crate::sys::disk::BoxFuture;
-use crate::transport::{Reply, Request};
-use crate::wire::MessageKind;
-use crate::wire::storage::{BATCH_MAX_COUNT, encode_table};
+use crate::transport::Reply;
+use crate::wire::storage::BATCH_MAX_COUNT;
 use crate::{Error, ErrorKind, Result, Retry};
 use std::collections::BTreeMap;
 
 /// Bytes of one request's reads; a single longer read still is one request.
 const REQUEST_MAX_BYTES: u64 = 8 << 20;
-/// How long the first try may take before another replica is asked.
-const TRY_MS: u64 = 1000;
 
 type Settled = Vec<(usize, Result<ReadOutcome>)>;
 
@@ -48,7 +45,7 @@ impl ChainClient {
             }
         }
         let routing = self.peers.routing().current();
-        let (groups, settled) = group(&routing, pending);
+        let (groups, settled) = group(&routing, pending, &self.peers.latencies().slow_nodes());
         let runs = groups.into_iter().map(|(node, reads)| -> BoxFuture<'_, Settled> {
             Box::pin(self.read_group(node, reads, deadline))
         });
@@ -86,7 +83,7 @@ impl ChainClient {
         while !failed.is_empty() {
             tries.begin();
             let current = routing.current();
-            let (groups, stuck) = group(&current, failed);
+            let (groups, stuck) = group(&current, failed, &[]);
             let runs = groups.into_iter().map(|(node, reads)| -> BoxFuture<'_, _> {
                 Box::pin(self.read_once(node, reads, &tries))
             });
@@ -111,7 +108,7 @@ impl ChainClient {
         mut reads: Vec<PendingRead>,
         tries: &Tries,
     ) -> (Settled, Vec<PendingRead>) {
-        let result = self.read_call(node, &mut reads, tries).await;
+        let result = self.read_hedged(node, &mut reads, tries).await;
         let mut settled = Settled::new();
         let mut failed = Vec::new();
         match result.map_err(|error| tries.judge(error)) {
@@ -141,38 +138,10 @@ impl ChainClient {
         }
         (settled, failed)
     }
-
-    async fn read_call(
-        &self,
-        node: NodeId,
-        reads: &mut [PendingRead],
-        tries: &Tries,
-    ) -> Result<Vec<Result<ReadOutcome>>> {
-        let routing = self.peers.routing();
-        let current = routing.current();
-        let rows: Vec<_> = reads.iter().map(|pending| pending.row(&current)).collect();
-        let lens: Vec<u32> = reads.iter().map(|pending| pending.read.len).collect();
-        let deadline = tries.try_deadline(TRY_MS);
-        let mut request = Request::new(MessageKind::BatchRead, encode_table(&rows), deadline);
-        request.reply_bytes_max = lens.iter().map(|len| *len as usize).sum();
-        let slices: Vec<_> = reads
-            .iter()
-            .filter_map(|pending| pending.read.sink.as_ref())
-            // SAFETY: the original slice is not touched before the call, which gets this one,
-            // ended.
-            .map(|sink| unsafe { sink.lend() })
-            .collect();
-        if !slices.is_empty() {
-            request.sink = Some(Box::new(ReadSinks { lens: lens.clone(), slices }));
-        }
-        let call = self.peers.call_node(node, request);
-        let reply = while_useful(routing, node, |_| true, call).await?;
-        outcomes(reads, &lens, &reply)
-    }
 }
 
 /// The outcomes of a reply, row by row.
-fn outcomes(
+pub(super) fn outcomes(
     reads: &mut [PendingRead],
     lens: &[u32],
     reply: &Reply,
@@ -202,12 +171,13 @@ fn outcomes(
 fn group(
     routing: &Routing,
     reads: Vec<PendingRead>,
+    slow: &[NodeId],
 ) -> (Vec<(NodeId, Vec<PendingRead>)>, Vec<PendingRead>) {
     let mut open: BTreeMap<(NodeId, bool), (Vec<PendingRead>, u64)> = BTreeMap::new();
     let mut full = Vec::new();
     let mut stuck = Vec::new();
     for mut pending in reads {
-        let Some((target, node)) = choose(routing, &mut pending) else {
+        let Some((target, node)) = aim(routing, &mut pending, slow) else {
             stuck.push(pending);
             continue;
         };
@@ -227,7 +197,11 @@ fn group(
     (full, stuck)
 }
 
-fn choose(routing: &Routing, pending: &mut PendingRead) -> Option<(TargetId, NodeId)> {
+fn aim(
+    routing: &Routing,
+    pending: &mut PendingRead,
+    slow: &[NodeId],
+) -> Option<(TargetId, NodeId)> {
     let chain = match routing.chain(pending.read.chain) {
         Ok(chain) => chain,
         Err(error) => {
@@ -235,16 +209,29 @@ fn choose(routing: &Routing, pending: &mut PendingRead) -> Option<(TargetId, Nod
             return None;
         }
     };
-    let untried = chain.serving().filter(|one| !pending.failed.contains(&one.target));
-    let candidates: Vec<_> = untried.collect();
-    if candidates.is_empty() {
+    let chosen = choose(chain, &pending.read, &pending.failed, slow);
+    if chosen.is_none() {
         let error = || Error::new(ErrorKind::TargetNotServing, "no replica serves the chain");
         pending.error.get_or_insert_with(|| error().with("chain", pending.read.chain));
-        return None;
     }
-    let at = if pending.read.prefer_head { 0 } else { spread(&pending.read.chunk.0) };
-    let chosen = candidates[at % candidates.len()];
-    Some((chosen.target, chosen.node))
+    chosen
+}
+
+/// A serving replica that is not among the failed ones, and not slow if another one is there.
+pub(super) fn choose(
+    chain: &ChainInfo,
+    read: &ChunkRead,
+    failed: &[TargetId],
+    slow: &[NodeId],
+) -> Option<(TargetId, NodeId)> {
+    let untried = || chain.serving().filter(|one| !failed.contains(&one.target));
+    let quick = || untried().filter(|one| !slow.contains(&one.node));
+    let at = if read.prefer_head { 0 } else { spread(&read.chunk.0) };
+    let chosen = match quick().count() {
+        0 => untried().nth(at % untried().count().max(1)),
+        count => quick().nth(at % count),
+    };
+    chosen.map(|one| (one.target, one.node))
 }
 
 /// A number that spreads chunk ids; neighbouring chunks of a file differ.

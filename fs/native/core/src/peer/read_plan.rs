@@ -29,6 +29,11 @@ pub(super) struct PendingRead {
 impl PendingRead {
     /// The row that asks for it.
     pub(super) fn row(&self, routing: &Routing) -> ReadIo {
+        self.row_to(routing, self.target)
+    }
+
+    /// The row that asks a target for it.
+    pub(super) fn row_to(&self, routing: &Routing, target: TargetId) -> ReadIo {
         let version = routing.chain(self.read.chain).map_or(0, |chain| chain.version.0);
         ReadIo {
             chunk: self.read.chunk.0,
@@ -36,7 +41,7 @@ impl PendingRead {
             chain_version: version.into(),
             offset: self.read.offset.into(),
             len: self.read.len.into(),
-            target: self.target.0.into(),
+            target: target.0.into(),
             flags: 0.into(),
             reserved: 0.into(),
         }
@@ -66,6 +71,18 @@ impl PendingRead {
             tag: row.tag,
             bytes,
         })
+    }
+
+    /// As `outcome`, of bytes that are not in the sink yet, whoever it was lent to is gone.
+    pub(super) fn land(&mut self, row: &ReadResult, bytes: Payload) -> Result<ReadOutcome> {
+        let mut sink = self.read.sink.take();
+        let mut outcome = self.outcome(row, bytes);
+        if let (Some(sink), Ok(outcome)) = (&mut sink, &mut outcome) {
+            let bytes = std::mem::replace(&mut outcome.bytes, Payload::empty());
+            sink.as_mut_slice()[..bytes.len()].copy_from_slice(bytes.filled());
+        }
+        self.read.sink = sink;
+        outcome
     }
 
     fn locate(&self, error: Error) -> Error {

@@ -1,5 +1,7 @@
 //! A chain of replicas that keep what they saw and fail as they are told.
 
+mod hedging;
+
 use bytes::Bytes;
 use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
 use firepond_core::checksum::crc32c;
@@ -47,6 +49,7 @@ struct State {
     refused: HashMap<ChunkId, ErrorKind>,
     silent: bool,
     corrupting: bool,
+    delay: Duration,
 }
 
 impl Replica {
@@ -60,6 +63,10 @@ impl Replica {
 
     pub(crate) fn set_silent(&self, silent: bool) {
         self.0.lock().silent = silent;
+    }
+
+    pub(crate) fn set_delay_ms(&self, delay_ms: u64) {
+        self.0.lock().delay = Duration::from_millis(delay_ms);
     }
 
     pub(crate) fn set_corrupting(&self, corrupting: bool) {
@@ -80,6 +87,8 @@ impl Replica {
 
     async fn answer(&self, request: IncomingRequest) -> Result<OutgoingReply> {
         let reply = self.record(&request);
+        let delay = self.0.lock().delay;
+        tokio::time::sleep(delay).await;
         if self.0.lock().silent {
             std::future::pending::<()>().await;
         }
