@@ -4,7 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
 NATIVE := src/firepond/_native.abi3.so
+SIMULATOR := tests/sim/_sim.abi3.so
 NATIVE_SOURCES := Cargo.toml Cargo.lock $(shell find fs/native meta/native storage/native client/native -name '*.rs' -o -name Cargo.toml)
+SIMULATOR_SOURCES := $(NATIVE_SOURCES) $(shell find tests/sim/native -name '*.rs' -o -name Cargo.toml)
 
 # One set of variables for every cargo call, so that nothing is built twice.
 export PYO3_BUILD_EXTENSION_MODULE := 1
@@ -36,12 +38,27 @@ quick: .venv/ready ## Build the native module for the inner loop: incremental, a
 	cargo build --profile quick -p firepond-native
 	@cp $(CARGO_TARGET_DIR)/quick/lib_native.so $(NATIVE).new && mv $(NATIVE).new $(NATIVE)
 
+$(SIMULATOR): .venv/ready $(SIMULATOR_SOURCES)
+	cargo build --release -p firepond-sim --features python
+	@cp $(CARGO_TARGET_DIR)/release/lib_sim.so $@.new && mv $@.new $@
+
+.PHONY: simulator
+simulator: $(NATIVE) $(SIMULATOR)
+
+.PHONY: sim
+sim: simulator ## Simulate: SEED=n replays one and explains it, SEEDS=n (from FIRST=n) is the soak
+	@$(PYTHON) -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),1))
+
+.PHONY: sim-mistakes
+sim-mistakes: simulator ## Plant known mistakes in the code that ships; a seed must fail for each
+	@$(PYTHON) -m tests.sim --mistakes
+
 .PHONY: demo
 demo: build ## Run the tour: a three-replica cluster, a checkpoint, a crash, a KV cache
 	@$(PYTHON) -m benchmarks.demo
 
 .PHONY: test
-test: build ## Run all tests: Rust, then Python, real clusters included
+test: build simulator ## Run all tests: Rust, then the simulator and Python, real clusters included
 	cargo test --workspace -- --quiet
 	$(PYTHON) -m pytest
 
@@ -52,7 +69,7 @@ check: build ## Run formatters, linters, type checkers and the tidy test
 	ruff check .
 	mypy
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features firepond-sim/python -- -D warnings
 	$(PYTHON) -m pytest -q tests/test_tidy.py
 
 .PHONY: format
@@ -71,4 +88,4 @@ crash-soak: build ## Kill processes under load for MINUTES (default 30)
 
 .PHONY: clean
 clean: ## Remove everything that was built; clusters and their data stay
-	rm -rf target build dist .venv .mypy_cache .ruff_cache .pytest_cache $(NATIVE)
+	rm -rf target build dist .venv .mypy_cache .ruff_cache .pytest_cache $(NATIVE) $(SIMULATOR)
