@@ -14,6 +14,7 @@
 //! refuses what needs space and still removes.
 
 mod apply;
+mod audit;
 mod cache;
 mod changes;
 mod codec;
@@ -47,8 +48,8 @@ pub use changes::{ChangePlace, Marks};
 pub use index::{Change, ChunkIndex, Visit};
 pub use index_memory::MemoryIndex;
 pub use types::{
-    ChunkState, ChunkWrite, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion, StoreOptions,
-    StoreStatus, TOMBSTONE_AGE, TargetRecord, TargetUsage, VersionState,
+    ChunkState, ChunkWrite, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion, StoreAudit,
+    StoreOptions, StoreStatus, TOMBSTONE_AGE, TargetRecord, TargetUsage, VersionState,
 };
 
 use self::core::Core;
@@ -292,6 +293,15 @@ impl ChunkStore {
             update_count: core.update_count.load(Ordering::Relaxed),
             failed: self.disk_failed(),
         }
+    }
+
+    /// What the records name, what is not free, and what the targets account for: equal when
+    /// nothing is under way. Looks at every record.
+    ///
+    /// # Errors
+    /// `StoreCorrupt`, `IoFailed`.
+    pub fn audit(&self) -> Result<StoreAudit> {
+        audit::audit(&self.0.core)
     }
 
     /// Why the disk serves nothing any more, if it failed.

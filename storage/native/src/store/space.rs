@@ -158,6 +158,13 @@ impl Space {
         Ok((total, free.saturating_sub(self.reserve_bytes) + inside))
     }
 
+    /// Bytes of the pages that are not free.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let state = self.state.lock();
+        let units = state.segments.len() as u64 * u64::from(SEGMENT_UNITS);
+        (units - state.free_units) * PAGE_BYTES as u64
+    }
+
     /// Whether the file system has so little left that the index itself is in danger.
     pub(super) fn is_starved(&self) -> Result<bool> {
         Ok(self.disk.space()?.1 < self.reserve_bytes / 2)

@@ -161,6 +161,17 @@ pub struct TargetUsage {
     pub chunk_count: u64,
 }
 
+/// Space as three parts of the store see it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreAudit {
+    /// Bytes of the pages that records name.
+    pub record_bytes: u64,
+    /// Bytes of the pages that are not free.
+    pub used_bytes: u64,
+    /// Bytes that the targets account for.
+    pub accounted_bytes: u64,
+}
+
 /// The store at a glance.
 #[derive(Clone, Debug)]
 pub struct StoreStatus {
