@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -31,7 +31,7 @@ class _Worker:
     since: float = 0.0
 
 
-def run_all(seeds: Iterable[int], mistake: str | None = None, workers: int = 0) -> Iterator[Run]:
+def run_all(seeds: Iterable[int], mistake: str | None = None, workers: int = 0) -> Generator[Run]:
     """Runs seeds in parallel; yields each as it ends, without its trace."""
     todo = iter(seeds)
     count = workers or len(os.sched_getaffinity(0))
