@@ -96,7 +96,12 @@ impl GatedConnection {
         if fate.lose_request {
             return Err(lost("the request was lost"));
         }
+        let mut noted = Request::new(request.kind, request.body.clone(), request.deadline);
+        noted.payload = request.payload.clone();
         let reply = self.inner.call(request).await;
+        if let Ok(reply) = &reply {
+            self.weather.note(&noted, reply);
+        }
         if fate.lose_reply || self.weather.is_cut(&self.name, self.peer()) {
             return Err(lost("the reply was lost"));
         }

@@ -1,7 +1,7 @@
 //! A chunk store in memory with the failures of a real one, for deterministic tests of chains.
 //!
-//! Fault model: a crash forgets commits that nothing durable followed (the version is pending
-//! again), and nothing else; whoever still holds the store of an earlier life can neither read nor
+//! Fault model: a crash forgets young commits that nothing durable followed (the version is
+//! pending again), and nothing else; whoever still holds the store of an earlier life can neither read nor
 //! change it. A disk may be full, and a chunk may rot: its reads fail until it is replaced.
 
 use bytes::Bytes;
@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a commit that nothing durable followed may be forgotten at a crash.
+const LAZY_INTERVAL: Duration = Duration::from_millis(200);
+
 const DISK_BYTES: u64 = 1 << 40;
 
 #[derive(Clone)]
@@ -39,7 +42,7 @@ struct Entry {
     updated_ns: u64,
     stamp: ChangeStamp,
     /// The entry before a commit that is not durable yet.
-    before_commit: Option<Box<Entry>>,
+    before_commit: Option<(clock::Instant, Box<Entry>)>,
 }
 
 /// The room on a disk.
@@ -88,7 +91,8 @@ impl MemoryStore {
         let mut inner = self.inner.lock();
         inner.life += 1;
         for entry in inner.chunks.values_mut() {
-            if let Some(before) = entry.before_commit.take()
+            if let Some((at, before)) = entry.before_commit.take()
+                && clock::now() < at + LAZY_INTERVAL
                 && random::below(2) == 0
             {
                 *entry = *before;
@@ -125,6 +129,14 @@ impl MemoryStore {
         if let Some(committed) = entry.and_then(|entry| entry.committed.as_mut()) {
             committed.rotten = !committed.state.removed;
         }
+    }
+
+    /// A removal is forgotten, as it is after its age.
+    pub fn purge(&self, chunk: ChunkId) {
+        let mut inner = self.inner.lock();
+        let entry = inner.chunks.remove(&chunk).expect("a tombstone");
+        assert!(entry.committed.is_some_and(|one| one.state.removed), "only removals are");
+        inner.marks.purged_through = inner.marks.purged_through.max(entry.stamp);
     }
 
     pub fn is_rotten(&self, chunk: ChunkId) -> bool {
@@ -284,7 +296,7 @@ impl Backend for MemoryStore {
             let state = pending.state;
             entry.committed = Some(pending);
             remember(entry, &made(&state));
-            entry.before_commit = Some(before);
+            entry.before_commit = Some((clock::now(), before));
             Ok(state)
         })
     }

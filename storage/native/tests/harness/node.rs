@@ -46,6 +46,7 @@ impl TestNode {
         let (routing, _suspicions) = RoutingHandle::new();
         let (open, gate) = watch::channel(true);
         let inner = Arc::new(MemoryTransport::new(network, pool()));
+        let rate = weather.resync_bytes_per_second();
         let (name, weather) = (format!("node{id}"), weather.clone());
         let transport: Arc<dyn Transport> =
             Arc::new(GatedTransport { inner, open: gate, name, weather });
@@ -68,7 +69,7 @@ impl TestNode {
             transport.listen(&address, Arc::clone(&service) as _).await.expect("listens");
         let data_address = listener.address().0.clone();
         manager.lock().register(id, incarnation, data_address.clone(), routing.clone());
-        let housekeeping = Housekeeping::new(Arc::clone(&service), 1 << 30);
+        let housekeeping = Housekeeping::new(Arc::clone(&service), rate);
         let pulse = Pulse {
             replica: Arc::clone(&replica),
             manager: Arc::clone(manager),
