@@ -20,7 +20,9 @@ from firepond.fs.errors import ClusterNotReady, ClusterUnreachable, FirepondErro
 from firepond.fs.logging import get_logger
 from firepond.fs.manager_client import ManagerClient
 
-POLL_WAIT_MS = 5_000
+POLL_WAIT_MS = 2_000
+POLL_PATIENCE_S = POLL_WAIT_MS / 1000 + 1.0
+"""A manager that does not answer by then has vanished: the next one is asked."""
 SUSPICION_WAIT_MS = 2_000
 SUSPICION_PAUSE_S = 0.05
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -88,10 +90,16 @@ class Snapshot:
 
 
 class RoutingFollower:
-    """Follows the managers of one cluster for one routing handle."""
+    """Follows the managers of one cluster for one routing handle.
 
-    def __init__(self, managers: Sequence[str], handle: RoutingHandle) -> None:
+    A server gives its incarnation, so that the manager knows who may act upon which routing.
+    """
+
+    def __init__(
+        self, managers: Sequence[str], handle: RoutingHandle, incarnation: int = 0
+    ) -> None:
         self._managers = list(managers)
+        self._incarnation = incarnation
         self._handle = handle
         self._listeners: list[Callable[[], None]] = []
         self._log = get_logger("firepond.routing")
@@ -169,9 +177,13 @@ class RoutingFollower:
     def _poll(self, client: ManagerClient) -> Snapshot | None:
         """One long poll; the new snapshot, or None when nothing changed."""
         known = self._snapshot
-        parameters = {"since": known.version, "wait_ms": POLL_WAIT_MS}
+        parameters = {
+            "since": known.version,
+            "wait_ms": POLL_WAIT_MS,
+            "incarnation": self._incarnation,
+        }
         response = client.request(
-            "GET", "/v1/routing", timeout_s=POLL_WAIT_MS / 1000 + 5, params=parameters
+            "GET", "/v1/routing", timeout_s=POLL_PATIENCE_S, params=parameters
         )
         fresh = Snapshot()
         fresh.version = known.version

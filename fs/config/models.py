@@ -126,6 +126,19 @@ class ManagerSettings(Section):
         description="Chains that each storage node heads, per table. Several spread the load of "
         "a dead node over the others; each costs a little memory and one resync stream.",
     )
+    resyncs_per_node: int = Field(
+        default=4,
+        ge=1,
+        le=256,
+        description="Targets of one node that are synced at the same time; the others wait.",
+    )
+    order_after_s: int = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="Seconds that a chain must have been whole and unchanged before targets are "
+        "moved back to their preferred places, so that a head that failed heads again; 0: never.",
+    )
 
     @model_validator(mode="after")
     def _lease_outlives_beats(self) -> ManagerSettings:

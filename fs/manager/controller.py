@@ -25,7 +25,16 @@ from firepond.fs.errors import FirepondError, ManagerNotLeader
 from firepond.fs.ids import Incarnation, NodeId, RoutingVersion
 from firepond.fs.logging import get_logger
 from firepond.fs.manager.decide import decide, load
-from firepond.fs.manager.events import Action, Event, Note, Observed, Probe, Register, Tick
+from firepond.fs.manager.events import (
+    Action,
+    Event,
+    Followed,
+    Note,
+    Observed,
+    Probe,
+    Register,
+    Tick,
+)
 from firepond.fs.manager.model import Node, Rules, State
 from firepond.fs.manager.probe import ProbeResult
 from firepond.fs.manager.routing import encode
@@ -49,6 +58,8 @@ def rules_of(settings: ManagerSettings) -> Rules:
         replicas=settings.replicas,
         storage_nodes_needed=settings.storage_nodes_needed,
         chains_per_node=settings.chains_per_node,
+        resyncs_per_node=settings.resyncs_per_node,
+        order_after_ns=settings.order_after_s * 1_000_000_000,
     )
 
 
@@ -111,7 +122,7 @@ class Controller:
                 self._published.notify_all()
         self._sync_watches()
         self._carry_out(actions)
-        if not isinstance(event, Tick | Observed):  # Those nobody waits for an answer to.
+        if not isinstance(event, Tick | Observed | Followed):  # Those that promise nothing.
             await self._confirm_term(now)
         return before, after
 
@@ -159,8 +170,13 @@ class Controller:
     def _forget_probe(self, task: asyncio.Task[None]) -> None:
         self._probing = {node: one for node, one in self._probing.items() if one is not task}
 
-    async def routing_since(self, since: RoutingVersion, wait_s: float) -> bytes:
-        """Routing newer than `since`; waits for it. Unchanged routing is an empty delta."""
+    async def routing_since(
+        self, since: RoutingVersion, wait_s: float, incarnation: Incarnation | None
+    ) -> bytes:
+        """Routing newer than `since`; waits for it. Unchanged routing is an empty delta.
+
+        `incarnation`: of the process that is to see it, 0 of one that serves no data.
+        """
         clock_ns = self.surroundings.clock_ns
         deadline_ns = clock_ns() + int(wait_s * 1e9)
         if since > self.state.version:
@@ -172,6 +188,8 @@ class Controller:
                     break
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._published.wait(), left_s)
+        if self.state.departed and incarnation != 0:
+            await self.apply(Followed(incarnation))
         return encode(self.state, since)
 
     async def _save(self, before: State, after: State) -> None:

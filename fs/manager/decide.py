@@ -22,18 +22,24 @@ from firepond.fs.errors import (
     NodeUnknown,
 )
 from firepond.fs.ids import Incarnation, NamespaceId, NodeId
+from firepond.fs.manager import chain_changes, intents
 from firepond.fs.manager.draft import Draft
 from firepond.fs.manager.events import (
     Action,
+    AddTarget,
     AllocateNodeId,
     CreateNamespace,
     Event,
     ExtendTables,
+    Followed,
     Heartbeat,
     Observed,
     Probe,
     Register,
     RemoveNamespace,
+    RemoveTarget,
+    Reorder,
+    ReplaceTarget,
     Tick,
 )
 from firepond.fs.manager.model import (
@@ -45,6 +51,7 @@ from firepond.fs.manager.model import (
     LocalState,
     Namespace,
     Node,
+    PublicState,
     State,
     TargetReport,
 )
@@ -73,6 +80,16 @@ def decide(state: State, event: Event, now_ns: int) -> tuple[State, tuple[Action
             _remove_namespace(draft, event)
         case ExtendTables():
             extend_tables(draft)
+        case AddTarget():
+            chain_changes.add_target(draft, event)
+        case RemoveTarget():
+            chain_changes.remove_target(draft, event)
+        case ReplaceTarget():
+            chain_changes.replace_target(draft, event)
+        case Reorder():
+            chain_changes.reorder(draft, event)
+        case Followed():
+            _followed(draft, event)
     return draft.finish()
 
 
@@ -83,7 +100,12 @@ def load(state: State) -> State:
         for target in state.targets.values()
         if target.node not in state.nodes or not state.nodes[target.node].alive
     }
-    return replace(state, locals=lost)
+    disordered = {
+        chain.id: 0
+        for chain in state.chains.values()
+        if intents.is_whole(chain) and intents.next_to_move(chain) is not None
+    }
+    return replace(state, locals=lost, disordered=disordered)
 
 
 def _register(draft: Draft, event: Register) -> None:
@@ -145,7 +167,7 @@ def _heartbeat(draft: Draft, event: Heartbeat) -> None:
 
 def _take_report(draft: Draft, node: NodeId, report: TargetReport) -> None:
     target = draft.targets.get(report.target)
-    if target is None or target.node != node:
+    if target is None or target.node != node or target.removed:
         return
     if report.chain_version != draft.chains[target.chain].version:
         return
@@ -157,7 +179,8 @@ def _take_report(draft: Draft, node: NodeId, report: TargetReport) -> None:
         draft.put_target(replace(target, generation=report.generation))
     if replaced:
         draft.note("target replaced", node=node, target=target.id, disk=target.disk)
-    draft.set_local(target.id, Local(report.local, report.served, replaced))
+    local = Local(report.local, report.served, replaced, True, report.complete_version)
+    draft.set_local(target.id, local)
 
 
 def _observed(draft: Draft, event: Observed) -> None:
@@ -191,6 +214,37 @@ def _tick(draft: Draft) -> None:
     if late:
         draft.actions.append(Probe(tuple(late)))
     create_tables(draft)
+    _restore_order(draft)
+
+
+def _restore_order(draft: Draft) -> None:
+    """Has one chain at a time put in its preferred order, after it has not changed for a while."""
+    patience_ns = draft.rules.order_after_ns
+    if not draft.disordered or not patience_ns:
+        return
+    for chain_id, since_ns in draft.disordered.items():
+        if since_ns == 0:  # From before this manager.
+            draft.disordered[chain_id] = draft.now_ns
+    if any(chain.reordering for chain in draft.chains.values()):
+        return
+    for chain_id in sorted(draft.disordered):
+        chain = draft.chains[chain_id]
+        if draft.now_ns - draft.disordered[chain_id] >= patience_ns:
+            draft.put_chain(replace(chain, reordering=True))
+            draft.note("chain goes back to its order", chain=chain_id)
+            return
+
+
+def _followed(draft: Draft, event: Followed) -> None:
+    """A process sees the routing of now, and may serve by it."""
+    for chain_id in sorted(draft.departed):
+        serving = (
+            draft.nodes[one.node].incarnation
+            for one in draft.chains[chain_id].members
+            if one.state is PublicState.SERVING
+        )
+        if event.incarnation is None or event.incarnation in serving:
+            del draft.departed[chain_id]
 
 
 def _create_namespace(draft: Draft, event: CreateNamespace) -> None:

@@ -7,12 +7,13 @@ Invariant: the version grows by one if and only if a persisted item changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from firepond.fs.ids import ChainId, Incarnation, NodeId, RoutingVersion, TargetId
-from firepond.fs.manager import transitions
+from firepond.fs.manager import intents, transitions
 from firepond.fs.manager.events import Action, Note
 from firepond.fs.manager.model import (
     Chain,
@@ -46,6 +47,8 @@ class Draft:
         self.locals = dict(state.locals)
         self.doubts = dict(state.doubts)
         self.held_chains = set(state.held_chains)
+        self.departed = dict(state.departed)
+        self.disordered = dict(state.disordered)
         self.reports = dict(state.reports)
         self.tick_ns = state.tick_ns
         self.actions: list[Action] = []
@@ -113,7 +116,7 @@ class Draft:
     def lose_targets(self, node: NodeId) -> None:
         """All targets of a node count as offline from now on."""
         for target in self.targets.values():
-            if target.node == node:
+            if target.node == node and not target.removed:
                 served = self.locals.get(target.id, Local(LocalState.UNKNOWN)).served
                 self.set_local(target.id, Local(LocalState.OFFLINE, served))
 
@@ -134,7 +137,9 @@ class Draft:
 
     def finish(self) -> tuple[State, tuple[Action, ...]]:
         """Evaluates what was touched; the state after the decision, and what it asks for."""
-        for chain in sorted(self._to_evaluate):
+        while self._to_evaluate:
+            chain = min(self._to_evaluate)
+            self._to_evaluate.discard(chain)
             self._evaluate(self.chains[chain])
         state = State(
             rules=self.rules,
@@ -149,6 +154,8 @@ class Draft:
             locals=self.locals,
             doubts=self.doubts,
             held_chains=frozenset(self.held_chains),
+            departed=self.departed,
+            disordered=self.disordered,
             tick_ns=self.tick_ns,
             reports=self.reports,
         )
@@ -164,12 +171,71 @@ class Draft:
             for member in chain.members
             if member.target in self.locals
         }
-        after = transitions.apply(chain, reported)
+        departed = self.departed.get(chain.id, frozenset())
+        applied = transitions.apply(chain, reported, departed, self._room_to_sync(chain))
+        after = intents.settle(applied)
         if after is not chain:
             self.put_chain(after)
         if after.version != chain.version:
+            self._note_departures(chain, after)
+            self._drop_targets(chain, after)
+            self._use_room(chain, after)
             states = {str(member.target): str(member.state) for member in after.members}
             self.note("chain changed", chain=chain.id, version=after.version, targets=states)
+        self._note_order(chain, after)
+        for target, local in reported.items():
+            if local.replaced:  # The chain knows now; the next decision is about the new target.
+                self.locals[target] = replace(local, replaced=False)
+
+    def _note_departures(self, before: Chain, after: Chain) -> None:
+        """Who left the serving ones and is complete until somebody serves without them."""
+        serving = {one.target for one in after.members if one.state is PublicState.SERVING}
+        complete = set(self.departed.pop(before.id, ()))
+        for member in before.members:
+            local = self.locals.get(member.target, Local(LocalState.UNKNOWN))
+            stood = member.state in (PublicState.SERVING, PublicState.LAST_SERVING)
+            # A target that its own node took out may have lost an update.
+            if stood and not local.replaced and not (local.told and _is_offline(local)):
+                complete.add(member.target)
+        left = complete.intersection(one.target for one in after.members) - serving
+        if serving and left:
+            self.departed[before.id] = frozenset(left)
+
+    def _drop_targets(self, before: Chain, after: Chain) -> None:
+        """Targets that left the chain are removed from their nodes."""
+        kept = {member.target for member in after.members}
+        for member in before.members:
+            if member.target not in kept:
+                self.put_target(replace(self.targets[member.target], removed=True))
+                self.locals.pop(member.target, None)
+                self.note("target removed", chain=before.id, target=member.target)
+
+    def _note_order(self, before: Chain, after: Chain) -> None:
+        if after.version == before.version and after.preferred == before.preferred:
+            return
+        self.disordered.pop(after.id, None)
+        if intents.is_whole(after) and intents.next_to_move(after) is not None:
+            self.disordered[after.id] = self.now_ns
+
+    def _room_to_sync(self, chain: Chain) -> Callable[[NodeId], bool]:
+        """Whether a node may take one more target that syncs; counted only when asked."""
+        counts: list[Counter[NodeId]] = []
+
+        def room(node: NodeId) -> bool:
+            if not counts:
+                others = (one for one in self.chains.values() if one.id != chain.id)
+                counts.append(Counter(node for one in others for node in _syncing(one)))
+            return counts[0][node] < self.rules.resyncs_per_node
+
+        return room
+
+    def _use_room(self, before: Chain, after: Chain) -> None:
+        """Nodes where a sync ended may begin another."""
+        for node in set(_syncing(before)).difference(_syncing(after)):
+            for chain in self.chains.values():
+                idle = any(one.node == node and one.state in _IDLE for one in chain.members)
+                if idle and chain.id != after.id:
+                    self._to_evaluate.add(chain.id)
 
     def _must_hold(self, chain: Chain) -> bool:
         """Whether to wait: one serving target is dead and no other is known to live.
@@ -186,6 +252,17 @@ class Draft:
             for one in serving
         )
         return dead and any(in_doubt) and not known
+
+
+_IDLE = (PublicState.LAST_SERVING, PublicState.WAITING, PublicState.OFFLINE)
+
+
+def _syncing(chain: Chain) -> list[NodeId]:
+    return [one.node for one in chain.members if one.state is PublicState.SYNCING]
+
+
+def _is_offline(local: Local) -> bool:
+    return local.state is LocalState.OFFLINE
 
 
 def _state(locals_: Mapping[TargetId, Local], target: TargetId) -> LocalState:

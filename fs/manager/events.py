@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firepond.fs.ids import Incarnation, NodeId
+from firepond.fs.ids import ChainId, Incarnation, NodeId, TargetId
 from firepond.fs.manager.model import Durability, TargetReport
 
 
@@ -73,6 +73,48 @@ class ExtendTables:
     """New storage nodes shall hold data: new editions of the tables with chains on them."""
 
 
+@dataclass(frozen=True, slots=True)
+class AddTarget:
+    """A chain shall have one more replica, on this node; `disk` None: its emptiest."""
+
+    chain: ChainId
+    node: NodeId
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTarget:
+    """A target shall leave its chain, and its node drop the data."""
+
+    chain: ChainId
+    target: TargetId
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceTarget:
+    """A new target on `node` shall take the place of another."""
+
+    chain: ChainId
+    target: TargetId
+    node: NodeId
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reorder:
+    """The serving targets of a chain shall stand in this order: all members, the head first."""
+
+    chain: ChainId
+    targets: tuple[TargetId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A process is about to see the routing of now. None: nobody knows whose process."""
+
+    incarnation: Incarnation | None
+
+
 Event = (
     AllocateNodeId
     | Register
@@ -82,6 +124,11 @@ Event = (
     | CreateNamespace
     | RemoveNamespace
     | ExtendTables
+    | AddTarget
+    | RemoveTarget
+    | ReplaceTarget
+    | Reorder
+    | Followed
 )
 
 

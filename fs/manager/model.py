@@ -34,6 +34,9 @@ CACHE_TABLE = ChainTableId(2)
 NEVER = RoutingVersion(0)
 """Before the first change."""
 
+NEVER_SERVED = ChainVersion(0)
+"""Before the first version of a chain."""
+
 RETIRED_KEPT = 16
 """How many earlier incarnations of a node are remembered, to refuse a process that was replaced."""
 
@@ -81,13 +84,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A share of a disk. `generation` is None until the node has made it."""
+    """A share of a disk. `generation` is None until the node has made it.
+
+    `removed`: no chain has it any more; its node drops the data. Ids are never used again.
+    """
 
     id: TargetId
     chain: ChainId
     node: NodeId
     disk: str
     generation: int | None = None
+    removed: bool = False
     stamp: RoutingVersion = NEVER
 
 
@@ -101,6 +108,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """A target that is to leave its chain, once `successor` serves if it has one."""
+
+    target: TargetId
+    successor: TargetId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """Targets in order, serving ones first. `newborn`: no replica has ever served."""
 
@@ -109,6 +124,13 @@ class Chain:
     durability: Durability
     members: tuple[Member, ...]
     newborn: bool = True
+    served_version: ChainVersion = NEVER_SERVED
+    """The newest version with a serving target: updates may have been acknowledged in it."""
+    preferred: tuple[TargetId, ...] = ()
+    """The order wanted among targets that serve; those not named follow, by id."""
+    reordering: bool = False
+    """Targets are moved until they stand in the preferred order."""
+    leaving: tuple[Leaving, ...] = ()
     stamp: RoutingVersion = NEVER
 
 
@@ -154,15 +176,23 @@ class TargetReport:
     generation: int
     served: bool
     local: LocalState
+    complete_version: ChainVersion = NEVER_SERVED
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """The last accepted report of a target; `replaced`: its disk was wiped or swapped."""
+    """What is known of a target. `replaced`: its disk was wiped or swapped; `told`: its node said
+    so itself, in this life.
+
+    `complete_version`: a chain version up to which it durably has every update, and in which, as a
+    member, it gets every other one, too. 0 when nothing is known.
+    """
 
     state: LocalState
     served: bool = False
     replaced: bool = False
+    told: bool = False
+    complete_version: ChainVersion = NEVER_SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +205,8 @@ class Rules:
     replicas: int
     storage_nodes_needed: int
     chains_per_node: int
+    resyncs_per_node: int = 4
+    order_after_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +226,11 @@ class State:
     locals: Mapping[TargetId, Local] = field(default_factory=dict)
     doubts: Mapping[NodeId, Incarnation] = field(default_factory=dict)
     held_chains: frozenset[ChainId] = frozenset()
+    # Targets that left a chain and are as complete as those that stayed: no process that serves
+    # the chain since can have seen routing without them.
+    departed: Mapping[ChainId, frozenset[TargetId]] = field(default_factory=dict)
+    # Chains that are not in their preferred order, and since when they have not changed.
+    disordered: Mapping[ChainId, int] = field(default_factory=dict)
     tick_ns: int = 0
     reports: Mapping[NodeId, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -48,7 +48,7 @@ def extend_tables(draft: Draft) -> None:
     if not draft.tables:
         raise ClusterNotReady("the first chain tables do not exist yet")
     nodes = _storage_nodes(draft)
-    used = {target.node for target in draft.targets.values()}
+    used = {target.node for target in draft.targets.values() if not target.removed}
     fresh = [node for node in nodes if node.id not in used]
     if not fresh:
         raise InvalidArgument("every living storage node has chains already")
@@ -88,15 +88,17 @@ def _add_chain(draft: Draft, durability: Durability, group: Sequence[NodeId]) ->
     members = []
     for node in group:
         target = TargetId(max(draft.targets, default=0) + 1)
-        draft.put_target(Target(target, chain, node, _emptiest_disk(draft, node)))
+        draft.put_target(Target(target, chain, node, emptiest_disk(draft, node)))
         members.append(Member(target, node, PublicState.OFFLINE))
     draft.put_chain(Chain(chain, ChainVersion(1), durability, tuple(members)))
     return chain
 
 
-def _emptiest_disk(draft: Draft, node: NodeId) -> str:
+def emptiest_disk(draft: Draft, node: NodeId) -> str:
+    """The disk of a node with the fewest targets."""
     disks = draft.nodes[node].disks
-    load = Counter(one.disk for one in draft.targets.values() if one.node == node)
+    there = (one for one in draft.targets.values() if one.node == node and not one.removed)
+    load = Counter(one.disk for one in there)
     return min(disks, key=lambda disk: (load[disk], disks.index(disk)))
 
 

@@ -6,15 +6,14 @@ from collections import Counter
 from typing import Any
 
 from firepond.fs.ids import Term
+from firepond.fs.manager.intents import in_order
 from firepond.fs.manager.model import Chain, Durability, Node, PublicState, State
 from firepond.fs.manager.routing import namespace_info
 
 
 def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
     """Everything there is to see, as plain values."""
-    reported = {
-        row["target"]: row for report in state.reports.values() for row in report.get("targets", ())
-    }
+    reported = _rows(state)
     waiting_for = _waiting_for(state)
     return {
         "term": term,
@@ -33,6 +32,17 @@ def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
             Counter(str(one.state) for chain in state.chains.values() for one in chain.members)
         ),
     }
+
+
+def chain_info(state: State, chain: Chain) -> dict[str, Any]:
+    """One chain: its targets in order, what they say, and what is under way."""
+    return _chain(state, chain, _rows(state))
+
+
+def _rows(state: State) -> dict[int, dict[str, Any]]:
+    """What each target last said, by target."""
+    reports = state.reports.values()
+    return {row["target"]: row for report in reports for row in report.get("targets", ())}
 
 
 def _waiting_for(state: State) -> str | None:
@@ -85,7 +95,9 @@ def _chain(state: State, chain: Chain, reported: dict[int, dict[str, Any]]) -> d
                 "disk": state.targets[member.target].disk,
                 "used_bytes": row.get("used_bytes", 0),
                 "chunk_count": row.get("chunk_count", 0),
+                "complete_through": row.get("complete_through", 0),
                 "resync": row.get("resync"),
+                "scrub": row.get("scrub"),
             }
         )
     return {
@@ -93,5 +105,8 @@ def _chain(state: State, chain: Chain, reported: dict[int, dict[str, Any]]) -> d
         "version": chain.version,
         "durability": str(chain.durability),
         "held": chain.id in state.held_chains,
+        "preferred": [one.target for one in in_order(chain)],
+        "reordering": chain.reordering,
+        "leaving": [{"target": one.target, "successor": one.successor} for one in chain.leaving],
         "targets": targets,
     }

@@ -12,9 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from firepond.fs.ids import ChainVersion, Incarnation, NodeId, TargetId
 from firepond.fs.manager.controller import Controller
-from firepond.fs.manager.events import AllocateNodeId, CreateNamespace, Heartbeat, Register
+from firepond.fs.manager.events import (
+    AddTarget,
+    AllocateNodeId,
+    CreateNamespace,
+    Heartbeat,
+    Register,
+    RemoveTarget,
+    Reorder,
+    ReplaceTarget,
+)
+from firepond.fs.manager.intents import stepping_down
 from firepond.fs.manager.model import Durability, LocalState, State, TargetReport
+from firepond.fs.manager.report import chain_info
 from firepond.fs.manager.routing import namespace_info
+
+ChainChange = AddTarget | RemoveTarget | ReplaceTarget | Reorder
 
 _Id = Annotated[int, Field(ge=1, lt=1 << 32)]
 _Life = Annotated[int, Field(ge=1, lt=1 << 64)]
@@ -48,6 +61,7 @@ class TargetBody(BaseModel):
     generation: int = Field(ge=0, lt=1 << 64)
     served: bool
     local_state: Literal["up-to-date", "online", "offline"]
+    complete_through: int = Field(default=0, ge=0, lt=1 << 64)
 
 
 class HeartbeatBody(BaseModel):
@@ -65,6 +79,19 @@ class SuspicionsBody(BaseModel):
     """`POST /v1/suspicions`."""
 
     suspicions: list[tuple[int, int]] = Field(max_length=10_000)
+
+
+class NewTargetBody(BaseModel):
+    """`POST /v1/chains/{chain}/targets` and `.../targets/{target}/replacement`."""
+
+    node: _Id
+    disk: str | None = Field(default=None, max_length=4096)
+
+
+class OrderBody(BaseModel):
+    """`PUT /v1/chains/{chain}/order`."""
+
+    targets: list[_Life] = Field(max_length=256)
 
 
 class NamespaceBody(BaseModel):
@@ -112,6 +139,8 @@ async def heartbeat(controller: Controller, body: HeartbeatBody) -> dict[str, An
     return {
         **_times(controller),
         "assignments": _assignments(state, event.node),
+        "step_down": list(stepping_down(state, event.node)),
+        "drop": _to_drop(state, event),
         "routing_version": state.version,
     }
 
@@ -130,6 +159,12 @@ async def create_namespace(controller: Controller, body: NamespaceBody) -> dict[
     return namespace_info(next(one for one in living if one.name == body.name))
 
 
+async def change_chain(controller: Controller, event: ChainChange) -> dict[str, Any]:
+    """The chain as it is after the request was taken in; the rest comes about by itself."""
+    _, state = await controller.apply(event)
+    return chain_info(state, state.chains[event.chain])
+
+
 def _times(controller: Controller) -> dict[str, int]:
     settings = controller.settings
     return {"lease_ms": settings.lease_ms, "heartbeat_ms": settings.heartbeat_ms}
@@ -142,6 +177,7 @@ def _target_report(body: TargetBody) -> TargetReport:
         generation=body.generation,
         served=body.served,
         local=LocalState(body.local_state),
+        complete_version=ChainVersion(body.complete_through >> 32),
     )
 
 
@@ -149,5 +185,11 @@ def _assignments(state: State, node: NodeId) -> list[tuple[int, int, str]]:
     return [
         (target.id, target.chain, target.disk)
         for target in state.targets.values()
-        if target.node == node
+        if target.node == node and not target.removed
     ]
+
+
+def _to_drop(state: State, event: Heartbeat) -> list[TargetId]:
+    """Targets that the node still has and no chain has any more."""
+    rows = (state.targets.get(row.target) for row in event.targets)
+    return [one.id for one in rows if one and one.node == event.node and one.removed]

@@ -9,11 +9,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from firepond.fs.ids import RoutingVersion
+from firepond.fs.errors import NotFound
+from firepond.fs.ids import ChainId, Incarnation, NodeId, RoutingVersion, TargetId
 from firepond.fs.manager import requests
 from firepond.fs.manager.controller import Controller
-from firepond.fs.manager.events import ExtendTables, RemoveNamespace
-from firepond.fs.manager.report import cluster_status
+from firepond.fs.manager.events import (
+    AddTarget,
+    ExtendTables,
+    RemoveNamespace,
+    RemoveTarget,
+    Reorder,
+    ReplaceTarget,
+)
+from firepond.fs.manager.report import chain_info, cluster_status
 
 WAIT_MAX_MS = 30_000
 
@@ -23,7 +31,42 @@ def manager_routes(controller: Controller) -> APIRouter:
     router = APIRouter(prefix="/v1")
     _add_node_routes(router, controller)
     _add_client_routes(router, controller)
+    _add_chain_routes(router, controller)
     return router
+
+
+def _add_chain_routes(router: APIRouter, controller: Controller) -> None:
+    @router.get("/chains")
+    async def chains() -> list[dict[str, Any]]:
+        state = controller.state
+        return [chain_info(state, chain) for chain in state.chains.values()]
+
+    @router.get("/chains/{chain}")
+    async def chain_one(chain: int) -> dict[str, Any]:
+        found = controller.state.chains.get(ChainId(chain))
+        if found is None:
+            raise NotFound("no such chain", {"chain": str(chain)})
+        return chain_info(controller.state, found)
+
+    @router.post("/chains/{chain}/targets")
+    async def add(chain: int, body: requests.NewTargetBody) -> dict[str, Any]:
+        event = AddTarget(ChainId(chain), NodeId(body.node), body.disk)
+        return await requests.change_chain(controller, event)
+
+    @router.delete("/chains/{chain}/targets/{target}")
+    async def remove(chain: int, target: int) -> dict[str, Any]:
+        event = RemoveTarget(ChainId(chain), TargetId(target))
+        return await requests.change_chain(controller, event)
+
+    @router.post("/chains/{chain}/targets/{target}/replacement")
+    async def replace(chain: int, target: int, body: requests.NewTargetBody) -> dict[str, Any]:
+        event = ReplaceTarget(ChainId(chain), TargetId(target), NodeId(body.node), body.disk)
+        return await requests.change_chain(controller, event)
+
+    @router.put("/chains/{chain}/order")
+    async def order(chain: int, body: requests.OrderBody) -> dict[str, Any]:
+        event = Reorder(ChainId(chain), tuple(TargetId(one) for one in body.targets))
+        return await requests.change_chain(controller, event)
 
 
 def _add_node_routes(router: APIRouter, controller: Controller) -> None:
@@ -49,8 +92,10 @@ def _add_client_routes(router: APIRouter, controller: Controller) -> None:
     async def routing(
         since: Annotated[int, Query(ge=0)] = 0,
         wait_ms: Annotated[int, Query(ge=0, le=WAIT_MAX_MS)] = 0,
+        incarnation: Annotated[int | None, Query(ge=0, lt=1 << 64)] = None,
     ) -> Response:
-        content = await controller.routing_since(RoutingVersion(since), wait_ms / 1000)
+        life = None if incarnation is None else Incarnation(incarnation)
+        content = await controller.routing_since(RoutingVersion(since), wait_ms / 1000, life)
         return Response(content, media_type="application/msgpack")
 
     @router.get("/status")

@@ -18,6 +18,7 @@ from firepond.fs.ids import RoutingVersion, Term
 from firepond.fs.manager.model import (
     Chain,
     Durability,
+    Leaving,
     Member,
     Namespace,
     Node,
@@ -28,7 +29,8 @@ from firepond.fs.manager.model import (
     Target,
 )
 
-RECORD_FORMAT = 1
+RECORD_FORMAT = 2
+"""Format 1 had no `removed` of a target, and no intents and `served_version` of a chain."""
 _PAGE = 500
 _ITEM = TypeVar("_ITEM", Node, Target, Chain, Table, Namespace)
 
@@ -173,6 +175,7 @@ def _plain(item: Any) -> dict[str, Any]:
     values = {field.name: getattr(item, field.name) for field in fields(item)}
     if isinstance(item, Chain):
         values["members"] = [(one.target, one.node, str(one.state)) for one in item.members]
+        values["leaving"] = [(one.target, one.successor) for one in item.leaving]
     return {
         name: str(value) if isinstance(value, Durability) else value
         for name, value in values.items()
@@ -187,7 +190,7 @@ def _pack(values: dict[str, Any]) -> bytes:
 def _unpack(record: bytes) -> dict[str, Any]:
     try:
         values = msgpack.unpackb(record)
-        if values.pop("format") != RECORD_FORMAT:
+        if values.pop("format") not in (1, RECORD_FORMAT):
             raise StoreCorrupt("a record of the manager has an unknown format")
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         if isinstance(error, StoreCorrupt):
@@ -229,6 +232,10 @@ def _chain(values: dict[str, Any]) -> Chain:
         Member(target, node, PublicState(state)) for target, node, state in values["members"]
     )
     values["durability"] = Durability(values["durability"])
+    values["leaving"] = tuple(Leaving(*one) for one in values.get("leaving", ()))
+    values["preferred"] = tuple(values.get("preferred", ()))
+    # Format 1: the newest version that may have served.
+    values.setdefault("served_version", values["version"])
     return Chain(**values)
 
 

@@ -2,20 +2,26 @@
 
 Owns: which public state follows from (public state, local state, condition).
 Invariants, each tested: every reachable combination has a row; at most one target syncs; a target
-whose disk was replaced, or that never served, never becomes the source of a durable chain; if all
-serving targets are found dead together, each of them is last-serving and any one may come back.
+whose disk was replaced, or that never served, never becomes the source of a durable chain; a chain
+comes back only by a target that is complete.
 
 The conditions of a row are facts about the chain (is there a source?) and about the target (was it
 chosen?); the first row that fits holds. A *source* is a target that serves after this decision.
+
+Who is complete when the last source is gone: those found dead with it in one decision, as nothing
+can have been acknowledged without them; those that left before, if nobody who stayed can have
+served since (`departed`: no process of theirs ever saw the routing without them); and a target that
+was being synced and durably noted that it has everything of the chain's last served version, as it
+got every later update of that version, too. Nobody else: others may have acknowledged more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from firepond.fs.ids import ChainVersion, TargetId
+from firepond.fs.ids import ChainVersion, NodeId, TargetId
 from firepond.fs.manager.model import (
     Chain,
     Durability,
@@ -45,6 +51,8 @@ class Condition(Enum):
     """The target's generation changed: its disk was wiped or swapped."""
     NEXT_TO_SYNC = auto()
     """There is a source, nobody syncs, and this is the first target that could."""
+    DEPARTED = auto()
+    """There is no source, and the target left in time: nobody can have served without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Row:
 def _rows() -> tuple[Row, ...]:
     always, source, no_source = Condition.ALWAYS, Condition.SOURCE, Condition.NO_SOURCE
     elected, replaced, next_one = Condition.ELECTED, Condition.REPLACED, Condition.NEXT_TO_SYNC
+    departed = Condition.DEPARTED
     table = (
         # Serving: goes on while its node lives; its death is recorded at once.
         (_SERVING, _READY, replaced, _AWAY),
@@ -86,9 +95,11 @@ def _rows() -> tuple[Row, ...]:
         # Syncing: receives every update, so that it is complete once it says so.
         (_SYNCING, _READY, replaced, _WAITING),
         (_SYNCING, _READY, always, _SERVING),
+        (_SYNCING, _ONLINE, elected, _SERVING),
         (_SYNCING, _ONLINE, replaced, _WAITING),
         (_SYNCING, _ONLINE, source, _SYNCING),
         (_SYNCING, _ONLINE, no_source, _WAITING),
+        (_SYNCING, _GONE, departed, _LAST),
         (_SYNCING, _GONE, always, _AWAY),
         (_SYNCING, _UNKNOWN, source, _SYNCING),
         (_SYNCING, _UNKNOWN, no_source, _WAITING),
@@ -98,6 +109,7 @@ def _rows() -> tuple[Row, ...]:
         (_WAITING, _ONLINE, elected, _SERVING),
         (_WAITING, _ONLINE, next_one, _SYNCING),
         (_WAITING, _ONLINE, always, _WAITING),
+        (_WAITING, _GONE, departed, _LAST),
         (_WAITING, _GONE, always, _AWAY),
         (_WAITING, _UNKNOWN, always, _WAITING),
         # Offline: away, until it is heard of again.
@@ -106,6 +118,7 @@ def _rows() -> tuple[Row, ...]:
         (_AWAY, _ONLINE, elected, _SERVING),
         (_AWAY, _ONLINE, next_one, _SYNCING),
         (_AWAY, _ONLINE, always, _WAITING),
+        (_AWAY, _GONE, departed, _LAST),
         (_AWAY, _GONE, always, _AWAY),
         (_AWAY, _UNKNOWN, always, _AWAY),
     )
@@ -133,15 +146,25 @@ def next_state(public: PublicState, local: LocalState, facts: frozenset[Conditio
     raise AssertionError(f"no row for {public}, {local}, {facts}")
 
 
-def apply(chain: Chain, reported: dict[TargetId, Local]) -> Chain:
-    """The chain after one decision; the same object when nothing changes."""
+def apply(
+    chain: Chain,
+    reported: Mapping[TargetId, Local],
+    departed: frozenset[TargetId] = frozenset(),
+    may_sync: Callable[[NodeId], bool] = lambda _: True,
+) -> Chain:
+    """The chain after one decision; the same object when nothing changes.
+
+    `departed`: see the module. `may_sync`: whether a node may take one more target that syncs.
+    """
     pairs = [(member, reported.get(member.target, _NOT_HEARD)) for member in chain.members]
-    elected = _elect(chain, pairs)
+    elected = _elect(chain, pairs, departed)
     has_source = bool(elected) or any(_is_source(*pair) for pair in pairs)
-    syncing = _next_to_sync(pairs, elected) if has_source else None
+    syncing = _next_to_sync(pairs, elected, may_sync) if has_source else None
     members = []
     for member, local in pairs:
         facts = {Condition.SOURCE if has_source else Condition.NO_SOURCE}
+        if member.target in departed and not has_source:
+            facts.add(Condition.DEPARTED)
         if member.target in elected:
             facts.add(Condition.ELECTED)
         if local.replaced:
@@ -163,11 +186,18 @@ def _renewed(chain: Chain, members: list[Member], heard: list[Local]) -> Chain:
     ordered = tuple(sorted(members, key=lambda member: ORDER[member.state]))
     if ordered == chain.members and newborn == chain.newborn:
         return chain
-    version = chain.version
-    if ordered != chain.members:
-        version = ChainVersion(chain.version + 1)
     assert sum(member.state is _SYNCING for member in ordered) <= 1
-    return replace(chain, members=ordered, version=version, newborn=newborn)
+    return with_members(replace(chain, newborn=newborn), ordered)
+
+
+def with_members(chain: Chain, members: tuple[Member, ...]) -> Chain:
+    """The chain with other members, or the same ones in other states or another order."""
+    if members == chain.members:
+        return chain
+    version = ChainVersion(chain.version + 1)
+    serves = any(member.state is _SERVING for member in members)
+    served_version = version if serves else chain.served_version
+    return replace(chain, members=members, version=version, served_version=served_version)
 
 
 def _is_source(member: Member, local: Local) -> bool:
@@ -179,7 +209,9 @@ def _is_source(member: Member, local: Local) -> bool:
     return member.state is _SYNCING and local.state is _READY
 
 
-def _elect(chain: Chain, pairs: Sequence[tuple[Member, Local]]) -> frozenset[TargetId]:
+def _elect(
+    chain: Chain, pairs: Sequence[tuple[Member, Local]], departed: frozenset[TargetId]
+) -> frozenset[TargetId]:
     """Who brings a chain without a source into service: nobody, one, or, at its birth, all."""
     if any(_is_source(*pair) for pair in pairs):
         return frozenset()
@@ -187,9 +219,13 @@ def _elect(chain: Chain, pairs: Sequence[tuple[Member, Local]]) -> frozenset[Tar
     never_served = chain.newborn and not any(local.served for _, local in pairs)
     if never_served and len(alive) == len(pairs):
         return frozenset(member.target for member, _ in alive)
-    last = [(one, local) for one, local in alive if one.state is _LAST]
-    for member, local in last:
-        if local.served and not local.replaced:
+    for member, local in alive:
+        complete = (
+            member.state is _LAST
+            or member.target in departed
+            or local.complete_version >= chain.served_version > 0
+        )
+        if complete and local.served and not local.replaced:
             return frozenset((member.target,))
     # What a cache chain has lost is a miss: an empty target may serve when no other can.
     if chain.durability is Durability.CACHE and len(alive) == len(pairs):
@@ -198,7 +234,9 @@ def _elect(chain: Chain, pairs: Sequence[tuple[Member, Local]]) -> frozenset[Tar
 
 
 def _next_to_sync(
-    pairs: Sequence[tuple[Member, Local]], elected: frozenset[TargetId]
+    pairs: Sequence[tuple[Member, Local]],
+    elected: frozenset[TargetId],
+    may_sync: Callable[[NodeId], bool],
 ) -> TargetId | None:
     """The one target that starts to sync now, if nobody goes on syncing."""
     for member, local in pairs:
@@ -207,6 +245,6 @@ def _next_to_sync(
             return None
     for member, local in pairs:
         candidate = member.state in (_LAST, _WAITING, _AWAY) and local.state is _ONLINE
-        if candidate and member.target not in elected:
+        if candidate and member.target not in elected and may_sync(member.node):
             return member.target
     return None

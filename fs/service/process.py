@@ -108,7 +108,7 @@ class _Process:
         if "manager" in self.roles:
             managers = [f"{self.settings.node.public_host}:{admin_address.rpartition(':')[2]}"]
         routing = _native.RoutingHandle()
-        follower = RoutingFollower(managers, routing)
+        follower = RoutingFollower(managers, routing, self.incarnation)
 
         def on_fatal(error: FirepondError) -> None:
             self.failure = error

@@ -198,7 +198,8 @@ async def _dispatch(controller: Controller, name: str, body: Any) -> bytes:
     match name:
         case "routing":
             since, wait_s = RoutingVersion(body["since"]), body["wait_ms"] / 1000
-            return await controller.routing_since(since, wait_s)
+            life = body.get("incarnation")
+            return await controller.routing_since(since, wait_s, life)
         case "allocate_node_id":
             made = requests.allocate_node_id(controller)
         case "register":

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from firepond.fs.errors import FirepondError
 from firepond.fs.ids import ChainId, NodeId, TargetId
-from firepond.fs.manager.events import Heartbeat, Observed
+from firepond.fs.manager.events import Followed, Heartbeat, Observed
 from firepond.fs.manager.model import Durability, LocalState, PublicState, TargetReport
 from tests.unit.fs.manager_kit import ready
 
@@ -39,7 +39,13 @@ class Cluster(RuleBasedStateMachine):
         self.learn()
 
     def learn(self) -> None:
-        """Who serves now must have been complete, and is the only one that will stay so."""
+        """Who serves now must have been complete, and is the only one that will stay so.
+
+        Here every process follows routing at once; `test_chain_model` has those that do not.
+        """
+        for node in self.nodes:
+            if node not in self.dead:
+                self.manager.do(Followed(self.manager.lives[node]))
         for chain in self.manager.state.chains.values():
             serving = {one.target for one in chain.members if one.state is PublicState.SERVING}
             if not serving:

@@ -1,0 +1,106 @@
+"""What an operator asks of a chain: more, other or fewer targets, or another order.
+
+Owns: which of it is refused, and the intents that it becomes (`intents` carries them out).
+Invariants: a target has a node and a chain of its own; a chain keeps a target that serves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from firepond.fs.errors import ClusterNotReady, InvalidArgument, NotFound
+from firepond.fs.ids import ChainId, TargetId
+from firepond.fs.manager import transitions
+from firepond.fs.manager.draft import Draft
+from firepond.fs.manager.events import AddTarget, RemoveTarget, Reorder, ReplaceTarget
+from firepond.fs.manager.intents import in_order
+from firepond.fs.manager.model import Chain, Leaving, Member, PublicState, Target
+from firepond.fs.manager.placement import emptiest_disk
+
+MEMBERS_MAX = 16
+
+
+def add_target(draft: Draft, event: AddTarget) -> TargetId:
+    """One more replica: it enters as offline, is made by its node, synced, and then serves."""
+    chain = _chain(draft, event.chain)
+    node = draft.nodes.get(event.node)
+    if node is None or not node.alive or "storage" not in node.roles or not node.disks:
+        raise InvalidArgument("no storage node of this id is alive", {"node": str(event.node)})
+    if any(member.node == event.node for member in chain.members):
+        raise InvalidArgument(
+            "the node has a target of this chain already",
+            {"node": str(event.node), "chain": str(chain.id)},
+        )
+    if len(chain.members) >= MEMBERS_MAX:
+        raise InvalidArgument("the chain has as many targets as a chain may have")
+    if event.disk is not None and event.disk not in node.disks:
+        context = {"disk": event.disk, "disks": ", ".join(node.disks)}
+        raise InvalidArgument("the node has no such disk", context)
+    target = TargetId(max(draft.targets, default=0) + 1)
+    disk = event.disk or emptiest_disk(draft, event.node)
+    draft.put_target(Target(target, chain.id, event.node, disk))
+    members = (*chain.members, Member(target, event.node, PublicState.OFFLINE))
+    draft.put_chain(transitions.with_members(chain, members))
+    draft.note("target added", chain=chain.id, target=target, node=event.node, disk=disk)
+    return target
+
+
+def remove_target(draft: Draft, event: RemoveTarget) -> None:
+    """A target leaves; asking twice is the same as asking once."""
+    chain = _chain(draft, event.chain)
+    _member(chain, event.target)
+    leaves = {one.target for one in chain.leaving} | {event.target}
+    if not any(
+        one.state is PublicState.SERVING and one.target not in leaves for one in chain.members
+    ):
+        raise ClusterNotReady(
+            "no other target of the chain serves and stays",
+            {"chain": str(chain.id), "target": str(event.target)},
+        )
+    # Who waited for this one to take its place stays.
+    kept = tuple(one for one in chain.leaving if event.target not in (one.target, one.successor))
+    draft.put_chain(replace(chain, leaving=(*kept, Leaving(event.target))))
+    draft.note("target leaves", chain=chain.id, target=event.target)
+    draft.evaluate([chain.id])
+
+
+def replace_target(draft: Draft, event: ReplaceTarget) -> None:
+    """A new target, and the old one leaves as soon as that serves."""
+    chain = _chain(draft, event.chain)
+    _member(chain, event.target)
+    if any(one.target == event.target for one in chain.leaving):
+        raise InvalidArgument(
+            "the target leaves already", {"chain": str(chain.id), "target": str(event.target)}
+        )
+    successor = add_target(draft, AddTarget(event.chain, event.node, event.disk))
+    chain = draft.chains[event.chain]
+    wanted = [one.target for one in in_order(chain) if one.target != successor]
+    wanted[wanted.index(event.target)] = successor
+    leaving = (*chain.leaving, Leaving(event.target, successor))
+    draft.put_chain(replace(chain, leaving=leaving, preferred=tuple(wanted)))
+
+
+def reorder(draft: Draft, event: Reorder) -> None:
+    """Wants the serving targets in an order; the head first."""
+    chain = _chain(draft, event.chain)
+    members = {member.target for member in chain.members}
+    if len(event.targets) != len(members) or set(event.targets) != members:
+        context = {"targets": ", ".join(str(one) for one in sorted(members))}
+        raise InvalidArgument("an order names each target of the chain once", context)
+    draft.put_chain(replace(chain, preferred=event.targets, reordering=True))
+    draft.note("chain is to be reordered", chain=chain.id, targets=list(event.targets))
+    draft.evaluate([chain.id])
+
+
+def _chain(draft: Draft, chain: ChainId) -> Chain:
+    found = draft.chains.get(chain)
+    if found is None:
+        raise NotFound("no such chain", {"chain": str(chain)})
+    return found
+
+
+def _member(chain: Chain, target: TargetId) -> Member:
+    for member in chain.members:
+        if member.target == target:
+            return member
+    raise NotFound("the chain has no such target", {"chain": str(chain.id), "target": str(target)})
