@@ -300,6 +300,12 @@ class StorageEngine:
     def set_targets(self, targets: list[tuple[int, int, str]]) -> None:
         """Opens the assigned targets (target, chain, disk path); makes those that are missing."""
 
+    def step_down(self, targets: list[int]) -> None:
+        """Asks targets to leave their chains: they report themselves offline, serve nothing."""
+
+    def drop_targets(self, targets: list[int]) -> None:
+        """Forgets targets that no chain has any more, with their chunks; unknown ones are fine."""
+
     def heartbeat_begin(self) -> int:
         """A heartbeat is being sent now; give the token to `heartbeat_end`."""
 

@@ -90,6 +90,21 @@ impl PyStorageEngine {
         self.with(py, |engine| engine.set_targets(&targets))
     }
 
+    /// Asks targets to leave their chains: they report themselves offline and serve nothing.
+    fn step_down(&self, py: Python<'_>, targets: Vec<u64>) -> PyResult<()> {
+        let targets: Vec<_> = targets.into_iter().map(TargetId).collect();
+        self.with(py, |engine| {
+            engine.step_down(&targets);
+            Ok(())
+        })
+    }
+
+    /// Forgets targets that no chain has any more, with their chunks; unknown ones are fine.
+    fn drop_targets(&self, py: Python<'_>, targets: Vec<u64>) -> PyResult<()> {
+        let targets: Vec<_> = targets.into_iter().map(TargetId).collect();
+        self.with(py, |engine| engine.drop_targets(&targets))
+    }
+
     /// A heartbeat is being sent now; give the token to `heartbeat_end`.
     fn heartbeat_begin(&self, py: Python<'_>) -> PyResult<u64> {
         self.with(py, |engine| Ok(engine.heartbeat_begin()))

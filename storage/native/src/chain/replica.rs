@@ -18,7 +18,7 @@ use super::target_state::{Shown, TargetState};
 use super::values::ValueIndex;
 use firepond_core::ids::{ChainId, ChainVersion, ChunkId, TargetId};
 use firepond_core::payload::Payload;
-use firepond_core::routing::{LocalState, PublicState, Routing};
+use firepond_core::routing::{ChainInfo, LocalState, PublicState, Routing};
 use firepond_core::sys::clock::now;
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::{ForwardRequest, UpdateReply, UpdateRequest};
@@ -57,10 +57,19 @@ pub struct Replica<B> {
     unstamped: AtomicBool,
     /// It left because its disk was full, and stays away until that has room.
     full: AtomicBool,
-    state: Mutex<TargetState>,
+    state: Mutex<Known>,
     pub(super) permits: Arc<Semaphore>,
     /// The stamps of updates, while this is the head.
     pub(crate) epochs: Epochs,
+}
+
+/// What a target knows of itself, and the routing by which it knows it.
+#[derive(Default)]
+struct Known {
+    target: TargetState,
+    chain_version: ChainVersion,
+    /// Who served before it when it was complete last.
+    upstream: Vec<TargetId>,
 }
 
 /// Where a target is.
@@ -115,7 +124,14 @@ impl<B: Backend> Replica<B> {
 
     /// What the target may do under a snapshot.
     pub fn standing_in(&self, routing: &Routing) -> Standing {
-        let (local, lease) = (self.state.lock().local(), self.node.holds_lease());
+        let lease = self.node.holds_lease();
+        let known = routing.chain(self.chain).map_or(ChainVersion(0), |info| info.version);
+        let mut state = self.state.lock();
+        if state.chain_version < known {
+            self.refresh(&mut state);
+        }
+        let local = state.target.local();
+        drop(state);
         Standing::of(routing, self.chain, self.target, local, lease)
     }
 
@@ -123,7 +139,7 @@ impl<B: Backend> Replica<B> {
     pub fn report(&self) -> (LocalState, ChainVersion) {
         let mut state = self.state.lock();
         let chain_version = self.refresh(&mut state);
-        (state.local(), chain_version)
+        (state.target.local(), chain_version)
     }
 
     /// Whether it was complete once.
@@ -137,16 +153,19 @@ impl<B: Backend> Replica<B> {
     }
 
     /// Routing is read under the lock, so that an older snapshot never follows a newer one.
-    fn refresh(&self, state: &mut TargetState) -> ChainVersion {
+    fn refresh(&self, known: &mut Known) -> ChainVersion {
         let routing = self.node.peers.routing().current();
         let node = routing.node(self.node.id);
         let info = routing.chain(self.chain).ok();
+        let upstream = info.map(|info| upstream_of(info, self.target)).unwrap_or_default();
         let shown = Shown {
             chain_version: info.map_or(ChainVersion(0), |info| info.version),
             state: info.and_then(|info| info.member(self.target)).map(|entry| entry.state),
             incarnation_known: planted(Mistake::RestartUnnoticed)
                 || node.is_ok_and(|info| info.incarnation == self.node.incarnation),
+            displaced: upstream.iter().any(|target| !known.upstream.contains(target)),
         };
+        let state = &mut known.target;
         let before = state.local();
         if self.backend.disk_failed().is_some() {
             state.disk_failed();
@@ -157,6 +176,10 @@ impl<B: Backend> Replica<B> {
             state.work_ended();
         }
         self.log_change(before, state.local());
+        if state.local() == LocalState::UpToDate {
+            known.upstream = upstream;
+        }
+        known.chain_version = shown.chain_version;
         if shown.incarnation_known && info.is_some() && self.unstamped.load(Ordering::Relaxed) {
             self.set_floor(shown.chain_version);
         }
@@ -209,16 +232,17 @@ impl<B: Backend> Replica<B> {
         if !self.remember_served() {
             return;
         }
-        let mut state = self.state.lock();
-        let before = state.local();
-        state.resync_done(chain_version);
-        self.log_change(before, state.local());
+        let mut known = self.state.lock();
+        let before = known.target.local();
+        known.target.resync_done(chain_version);
+        self.refresh(&mut known);
+        self.log_change(before, known.target.local());
     }
 
     /// An update that others may have was lost here: the target leaves the chain.
     pub(super) fn fail(&self, error: &Error) {
         tracing::warn!(target_id = self.target.0, %error, "target taken out: it lost an update");
-        self.state.lock().failed();
+        self.state.lock().target.failed();
     }
 
     /// It cannot follow its predecessor: it leaves the chain.
@@ -230,7 +254,17 @@ impl<B: Backend> Replica<B> {
             let why = "target taken out: it cannot be brought in line";
             tracing::warn!(target_id = self.target.0, "{why}");
         }
-        self.state.lock().failed();
+        self.state.lock().target.failed();
+    }
+
+    /// The manager asks it to leave the chain: it serves nothing from now on, and what is under way
+    /// is brought to its end by the others. Nothing to do for one that does not serve.
+    pub fn step_down(&self) {
+        let mut known = self.state.lock();
+        if known.target.local() == LocalState::UpToDate {
+            tracing::info!(target_id = self.target.0, "target steps down");
+            known.target.failed();
+        }
     }
 
     /// An update from a client.
@@ -296,7 +330,7 @@ impl<B: Backend> Replica<B> {
 
     /// What is reported of the target.
     pub fn local_state(&self) -> LocalState {
-        self.state.lock().local()
+        self.state.lock().target.local()
     }
 
     /// Waits until every update that is under way now has ended.
@@ -321,4 +355,11 @@ impl<B: Backend> Replica<B> {
     pub fn dirty_count(&self) -> usize {
         self.dirty.count()
     }
+}
+
+/// The targets that serve before this one.
+fn upstream_of(info: &ChainInfo, target: TargetId) -> Vec<TargetId> {
+    let before = info.targets.iter().take_while(|entry| entry.target != target);
+    let serving = before.filter(|entry| entry.state == PublicState::Serving);
+    serving.map(|entry| entry.target).collect()
 }

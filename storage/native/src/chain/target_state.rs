@@ -11,10 +11,15 @@
 //! | up-to-date | serving; or syncing in the chain version of the done | up-to-date |
 //! | up-to-date | offline, last-serving, waiting, no member, or syncing otherwise | offline, online
 //! once its work ended |
-//! | any        | its update was lost here (failed)                    | offline, online once
-//! routing took it out and its work ended |
+//! | up-to-date | serving, behind a target that did not serve before it until now | offline, online
+//! once routing took it out and its work ended |
+//! | any        | it cannot follow, lost an update, or was asked to step down (failed) | offline,
+//! online once routing took it out and its work ended |
 //! | any        | the disk failed                                      | offline for ever |
 //!
+//! Why a target that is moved down leaves: updates that it took as one of the first may be on their
+//! way; those that now come before it would give their numbers to others. Moved up, or with others
+//! gone, it has all that is before it.
 //! Invariants: a target is up-to-date only if no committed update can be missing; leaving goes
 //! through offline, so that no update of the old time is still at work when it is online again.
 
@@ -30,6 +35,8 @@ pub struct Shown {
     pub state: Option<PublicState>,
     /// Whether routing knows this life of our node.
     pub incarnation_known: bool,
+    /// A target serves before it that did not when it was complete last.
+    pub displaced: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +78,7 @@ impl TargetState {
         }
         self.inner = match (self.inner, shown.state) {
             (Inner::Online, Some(Serving)) => Inner::UpToDate { resync_done: None },
+            (Inner::UpToDate { .. }, Some(Serving)) if shown.displaced => Inner::Failed,
             (Inner::UpToDate { .. }, Some(Serving)) => Inner::UpToDate { resync_done: None },
             (Inner::UpToDate { resync_done }, Some(Syncing))
                 if resync_done == Some(shown.chain_version) =>
@@ -90,7 +98,8 @@ impl TargetState {
         }
     }
 
-    /// An update that others may have was lost here.
+    /// It must leave its chain: an update that others may have was lost here, it cannot follow its
+    /// predecessor, or the manager asks it to.
     pub fn failed(&mut self) {
         if self.inner != Inner::DiskFailed {
             self.inner = Inner::Failed;
@@ -120,7 +129,8 @@ mod tests {
     use super::*;
 
     fn shown(version: u32, state: Option<PublicState>) -> Shown {
-        Shown { chain_version: ChainVersion(version), state, incarnation_known: true }
+        let (chain_version, incarnation_known, displaced) = (ChainVersion(version), true, false);
+        Shown { chain_version, state, incarnation_known, displaced }
     }
 
     const UP_TO_DATE: Inner = Inner::UpToDate { resync_done: None };
@@ -158,6 +168,19 @@ mod tests {
             target.routing(shown(5, state));
             assert_eq!(target.inner, after, "{before:?} sees {state:?}");
         }
+    }
+
+    /// Goal: a target that was moved down its chain comes back through a resync, as it may have
+    /// updates that those before it lack. Oracle: the states.
+    #[test]
+    fn displaced_targets_leave() {
+        let displaced = Shown { displaced: true, ..shown(5, Some(PublicState::Serving)) };
+        let mut target = TargetState { inner: UP_TO_DATE };
+        target.routing(displaced);
+        assert_eq!(target.local(), LocalState::Offline);
+        let mut fresh = TargetState::default();
+        fresh.routing(displaced);
+        assert_eq!(fresh.local(), LocalState::UpToDate, "it has nothing of its own yet");
     }
 
     /// Goal: skipped routing cannot hide an absence. Method: done at version 5, then syncing at 9.

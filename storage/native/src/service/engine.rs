@@ -161,6 +161,32 @@ impl StorageEngine {
         Ok(())
     }
 
+    /// The manager asks targets to leave their chains: they report themselves offline and serve
+    /// nothing. Targets that are not here, or serve nothing anyway, are left as they are.
+    pub fn step_down(&self, targets: &[TargetId]) {
+        let open = self.service.targets.all();
+        targets
+            .iter()
+            .filter_map(|target| open.get(target))
+            .for_each(|replica| replica.step_down());
+    }
+
+    /// Forgets targets that no chain has any more; their space comes back in the background. A
+    /// target that is not here is fine.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn drop_targets(&self, targets: &[TargetId]) -> Result<()> {
+        for target in targets {
+            let Some(replica) = self.service.targets.all().get(target).cloned() else { continue };
+            replica.step_down();
+            self.service.targets.remove(*target);
+            replica.backend.remove_target(*target)?;
+            tracing::info!(target_id = target.0, "target dropped with its chunks");
+        }
+        Ok(())
+    }
+
     /// A heartbeat is being sent now; the token names it.
     pub fn heartbeat_begin(&self) -> u64 {
         self.service.node.heartbeat_begin()

@@ -33,6 +33,15 @@ impl<B: Backend> Targets<B> {
         });
     }
 
+    /// Removes a target: what comes for it from now on finds none.
+    pub fn remove(&self, target: TargetId) {
+        self.0.rcu(|map| {
+            let mut map = Map::clone(map);
+            map.remove(&target);
+            map
+        });
+    }
+
     /// A target of a chain.
     ///
     /// # Errors

@@ -69,10 +69,11 @@ fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
         }
         changes.push((entry, None));
     }
+    let forgets = !marks_changes.is_empty();
     changes.extend(marks_changes);
     if !changes.is_empty() {
-        // Lost at a crash, an entry is found again and removed then.
-        core.index.write(changes, false)?;
+        // Lost at a crash, an entry is found again and removed then; a mark must not be lost.
+        core.index.write(changes, forgets)?;
     }
     Ok(jobs)
 }
@@ -115,5 +116,5 @@ fn removal(
     freed: Vec<super::image::Extent>,
 ) -> Job {
     let (is_visible, _guard) = (false, Some(guard));
-    Job { key, record: None, stamp_before, freed, is_visible, answer: None, _guard }
+    Job { key, record: None, stamp_before, freed, pages: vec![], is_visible, answer: None, _guard }
 }

@@ -219,6 +219,14 @@ impl Manager {
         }
     }
 
+    /// Turns the order of the serving targets round at once, as the real manager never does.
+    pub fn reverse(&mut self) {
+        let serving = self.targets.iter().take_while(|one| one.1 == Serving).count();
+        self.targets[..serving].reverse();
+        self.chain_version += 1;
+        self.publish();
+    }
+
     pub fn states(&self) -> Vec<(u64, PublicState)> {
         self.targets.clone()
     }

@@ -62,6 +62,8 @@ struct Inner {
     chunks: BTreeMap<ChunkId, Entry>,
     room: Room,
     slow_max_ms: u64,
+    /// Changes the last byte of what it stores.
+    lying: bool,
     served: bool,
     marks: Marks,
 }
@@ -69,7 +71,8 @@ struct Inner {
 impl Default for Inner {
     fn default() -> Inner {
         let (chunks, room) = (BTreeMap::new(), Room::Ample);
-        Inner { life: 0, chunks, room, slow_max_ms: 0, served: false, marks: NO_MARKS }
+        let (slow_max_ms, lying, served, marks) = (0, false, false, NO_MARKS);
+        Inner { life: 0, chunks, room, slow_max_ms, lying, served, marks }
     }
 }
 
@@ -115,6 +118,11 @@ impl MemoryStore {
 
     pub fn set_room(&self, room: Room) {
         self.inner.lock().room = room;
+    }
+
+    /// The disk changes what it stores from now on.
+    pub fn set_lying(&self, lying: bool) {
+        self.inner.lock().lying = lying;
     }
 
     /// How long every operation takes at most, beside the usual.
@@ -230,6 +238,7 @@ impl Backend for MemoryStore {
         }
         self.pause().await;
         let state = self.with(|inner| {
+            let lying = inner.lying;
             let scarce = inner.room == Room::Scarce && random::below(4) == 0;
             let entry = inner.chunks.entry(write.chunk).or_default();
             if let Some(done) = check_order(entry, &write)? {
@@ -243,7 +252,12 @@ impl Backend for MemoryStore {
             if scarce && write.kind != UpdateKind::Remove {
                 return Err(Error::new(ErrorKind::DiskFull, "no room after all"));
             }
-            let bytes = content(entry, &write, &payload);
+            let mut bytes = content(entry, &write, &payload);
+            if lying && !bytes.is_empty() {
+                let mut changed = bytes.to_vec();
+                *changed.last_mut().expect("not empty") ^= 1;
+                bytes = Bytes::from(changed);
+            }
             let state = VersionState {
                 version: write.version,
                 chain_version: write.chain_version,
