@@ -40,6 +40,10 @@ class ManagerClient:
         """POST of JSON."""
         return self.request("POST", path, json=body).json()
 
+    def put(self, path: str, body: Any = None) -> Any:
+        """PUT of JSON."""
+        return self.request("PUT", path, json=body).json()
+
     def delete(self, path: str) -> Any:
         """DELETE."""
         return self.request("DELETE", path).json()

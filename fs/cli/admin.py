@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from firepond.fs.cli import chain
 from firepond.fs.cli.options import (
     AddressOption,
     ConfigOption,
@@ -28,13 +29,14 @@ def register(app: typer.Typer) -> None:
     )
     admin.command()(config)
     admin.command()(nodes)
-    admin.command()(chains)
+    admin.command("chains")(chain.list_chains)
     admin.command()(extend)
     admin.command()(verify)
     namespaces = typer.Typer(help="KV namespaces.", no_args_is_help=True, rich_markup_mode=None)
     namespaces.command("list")(namespaces_list)
     namespaces.command("delete")(namespaces_delete)
     admin.add_typer(namespaces, name="namespaces")
+    admin.add_typer(chain.make_app(), name="chain")
     app.add_typer(admin, name="admin")
 
 
@@ -64,17 +66,6 @@ def nodes(address: AddressOption = None, as_json: JsonOption = False) -> None:
     for node in found["nodes"]:
         state = "alive" if node["alive"] else "dead"
         print(f"{node['id']:>5}  {','.join(node['roles']):<8} {state:<6} {node['admin_address']}")
-
-
-def chains(address: AddressOption = None, as_json: JsonOption = False) -> None:
-    """List the chains with the states of their targets, head first."""
-    found = manager_client(address).get("/v1/status")["chains"]
-    if as_json:
-        print(json.dumps(found))
-        return
-    for chain in found:
-        targets = "  ".join(f"{one['target']}@{one['node']}:{one['state']}" for one in _of(chain))
-        print(f"{chain['id']:>5}  v{chain['version']:<5} {chain['durability']:<8} {targets}")
 
 
 def extend(address: AddressOption = None, as_json: JsonOption = False) -> None:
@@ -110,11 +101,6 @@ def namespaces_delete(
     """Delete a KV namespace; its values cannot be read from then on."""
     manager_client(address).delete(f"/v1/namespaces/{quote(name, safe='')}")
     print(json.dumps({"deleted": name}) if as_json else f"deleted {name}")
-
-
-def _of(chain: dict[str, Any]) -> list[dict[str, Any]]:
-    targets: list[dict[str, Any]] = chain["targets"]
-    return targets
 
 
 def _toml(value: Any) -> str:

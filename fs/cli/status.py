@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from firepond.fs.cli.chain import under_way
 from firepond.fs.cli.options import AddressOption, JsonOption, manager_client
+from firepond.fs.cli.progress import human_bytes
 from firepond.fs.errors import ClusterUnreachable
 
 WATCH_PAUSE_S = 0.5
@@ -125,7 +127,7 @@ def _disks(found: dict[str, Any]) -> Any:
 
 
 def _chains(found: dict[str, Any]) -> Any:
-    table = _table("chains", "id", "class", "version", "targets (head first)", "used", "resync")
+    table = _table("chains", "id", "class", "version", "targets (head first)", "used", "under way")
     order = sorted(found["chains"], key=lambda one: (_healthy(one), one["id"]))
     for chain in order[:CHAINS_SHOWN]:
         targets = "  ".join(
@@ -133,10 +135,7 @@ def _chains(found: dict[str, Any]) -> Any:
             for one in chain["targets"]
         )
         used = max((one["used_bytes"] or 0 for one in chain["targets"]), default=0)
-        resyncs = [one["resync"] for one in chain["targets"] if one["resync"]]
-        progress = "; ".join(
-            ", ".join(f"{key} {value}" for key, value in one.items()) for one in resyncs
-        )
+        progress = "; ".join(under_way(chain))
         table.add_row(
             str(chain["id"]),
             chain["durability"],
@@ -161,15 +160,3 @@ def _namespaces(found: dict[str, Any]) -> Any:
 
 def _healthy(chain: dict[str, Any]) -> bool:
     return all(target["state"] == "serving" for target in chain["targets"])
-
-
-def human_bytes(count: int | None) -> str:
-    """A size for people."""
-    if count is None:
-        return ""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the loop returns")

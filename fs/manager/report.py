@@ -8,10 +8,11 @@ from typing import Any
 from firepond.fs.ids import Term
 from firepond.fs.manager.intents import in_order
 from firepond.fs.manager.model import Chain, Durability, Node, PublicState, State
+from firepond.fs.manager.progress import resync_progress
 from firepond.fs.manager.routing import namespace_info
 
 
-def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
+def cluster_status(state: State, term: Term, now_ns: int, unix_time_ms: int) -> dict[str, Any]:
     """Everything there is to see, as plain values."""
     reported = _rows(state)
     waiting_for = _waiting_for(state)
@@ -22,7 +23,7 @@ def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
         "ready": waiting_for is None,
         "waiting_for": waiting_for,
         "nodes": [_node(state, state.nodes[node], now_ns) for node in sorted(state.nodes)],
-        "chains": [_chain(state, chain, reported) for chain in state.chains.values()],
+        "chains": [_chain(state, chain, reported, unix_time_ms) for chain in state.chains.values()],
         "tables": [
             {"id": table.id, "version": table.version, "chains": list(table.chains)}
             for table in state.tables.values()
@@ -34,9 +35,9 @@ def cluster_status(state: State, term: Term, now_ns: int) -> dict[str, Any]:
     }
 
 
-def chain_info(state: State, chain: Chain) -> dict[str, Any]:
+def chain_info(state: State, chain: Chain, unix_time_ms: int) -> dict[str, Any]:
     """One chain: its targets in order, what they say, and what is under way."""
-    return _chain(state, chain, _rows(state))
+    return _chain(state, chain, _rows(state), unix_time_ms)
 
 
 def _rows(state: State) -> dict[int, dict[str, Any]]:
@@ -81,11 +82,14 @@ def _node(state: State, node: Node, now_ns: int) -> dict[str, Any]:
     }
 
 
-def _chain(state: State, chain: Chain, reported: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def _chain(
+    state: State, chain: Chain, reported: dict[int, dict[str, Any]], unix_time_ms: int
+) -> dict[str, Any]:
     targets = []
     for member in chain.members:
         row = reported.get(member.target, {})
         local = state.locals.get(member.target)
+        resync = row.get("resync")
         targets.append(
             {
                 "target": member.target,
@@ -96,7 +100,7 @@ def _chain(state: State, chain: Chain, reported: dict[int, dict[str, Any]]) -> d
                 "used_bytes": row.get("used_bytes", 0),
                 "chunk_count": row.get("chunk_count", 0),
                 "complete_through": row.get("complete_through", 0),
-                "resync": row.get("resync"),
+                "resync": resync_progress(resync, unix_time_ms) if resync else None,
                 "scrub": row.get("scrub"),
             }
         )

@@ -162,7 +162,8 @@ async def create_namespace(controller: Controller, body: NamespaceBody) -> dict[
 async def change_chain(controller: Controller, event: ChainChange) -> dict[str, Any]:
     """The chain as it is after the request was taken in; the rest comes about by itself."""
     _, state = await controller.apply(event)
-    return chain_info(state, state.chains[event.chain])
+    unix_time_ms = controller.surroundings.unix_time_ns() // 1_000_000
+    return chain_info(state, state.chains[event.chain], unix_time_ms)
 
 
 def _times(controller: Controller) -> dict[str, int]:

@@ -38,15 +38,15 @@ def manager_routes(controller: Controller) -> APIRouter:
 def _add_chain_routes(router: APIRouter, controller: Controller) -> None:
     @router.get("/chains")
     async def chains() -> list[dict[str, Any]]:
-        state = controller.state
-        return [chain_info(state, chain) for chain in state.chains.values()]
+        state, unix_time_ms = controller.state, _unix_time_ms(controller)
+        return [chain_info(state, chain, unix_time_ms) for chain in state.chains.values()]
 
     @router.get("/chains/{chain}")
     async def chain_one(chain: int) -> dict[str, Any]:
         found = controller.state.chains.get(ChainId(chain))
         if found is None:
             raise NotFound("no such chain", {"chain": str(chain)})
-        return chain_info(controller.state, found)
+        return chain_info(controller.state, found, _unix_time_ms(controller))
 
     @router.post("/chains/{chain}/targets")
     async def add(chain: int, body: requests.NewTargetBody) -> dict[str, Any]:
@@ -101,7 +101,8 @@ def _add_client_routes(router: APIRouter, controller: Controller) -> None:
     @router.get("/status")
     async def status() -> dict[str, Any]:
         now_ns = controller.surroundings.clock_ns()
-        return cluster_status(controller.state, controller.store.term, now_ns)
+        unix_time_ms = _unix_time_ms(controller)
+        return cluster_status(controller.state, controller.store.term, now_ns, unix_time_ms)
 
     @router.post("/namespaces")
     async def create_namespace(body: requests.NamespaceBody) -> dict[str, Any]:
@@ -116,3 +117,7 @@ def _add_client_routes(router: APIRouter, controller: Controller) -> None:
     async def extend() -> dict[str, int]:
         before, after = await controller.apply(ExtendTables())
         return {"chains_added": len(after.chains) - len(before.chains)}
+
+
+def _unix_time_ms(controller: Controller) -> int:
+    return controller.surroundings.unix_time_ns() // 1_000_000

@@ -20,6 +20,8 @@ class Surroundings:
 
     clock_ns: Callable[[], int] = time.monotonic_ns
     """A monotonic clock."""
+    unix_time_ns: Callable[[], int] = time.time_ns
+    """The wall clock, which only what people read depends on."""
     run_blocking: Callable[[Callable[[], None]], Awaitable[None]] = asyncio.to_thread
     """Runs what waits for the store, without stopping the loop."""
     probe: Callable[[Node, float], Awaitable[ProbeResult]] = probe

@@ -1,6 +1,7 @@
 """Registers a role with the manager and keeps its lease: one thread a role.
 
-Owns: the node id on disk, registration, heartbeats, assignments. Invariants: the lease is counted
+Owns: the node id on disk, registration, heartbeats, assignments, and what replies to heartbeats ask
+of targets: to step down, to be dropped. Invariants: the lease is counted
 from before a heartbeat is sent; a node that the manager does not know serves nothing until it has
 registered again; making targets never delays a heartbeat (it has a thread of its own).
 """
@@ -189,25 +190,31 @@ class Agent:
         }
         reply = self._client.post("/v1/heartbeat", body)
         self.role.lease_end(token, reply["lease_ms"])
-        self._assign([(target, chain, disk) for target, chain, disk in reply["assignments"]])
+        if reply["step_down"]:
+            self.role.step_down(reply["step_down"])
+            self.wake()  # The manager hears of it at once: writers wait for the next head.
+        made = [(target, chain, disk) for target, chain, disk in reply["assignments"]]
+        self._assign(made, reply["drop"])
 
-    def _assign(self, assignments: list[Assignment]) -> None:
+    def _assign(self, assignments: list[Assignment], dropped: list[int]) -> None:
         busy = self._assigning is not None and self._assigning.is_alive()
-        if assignments == self._assigned or busy:
+        if (assignments == self._assigned and not dropped) or busy:
             return
         self._assigning = threading.Thread(
-            target=self._make_targets, args=(assignments,), name="assign", daemon=True
+            target=self._make_targets, args=(assignments, dropped), name="assign", daemon=True
         )
         self._assigning.start()
 
-    def _make_targets(self, assignments: list[Assignment]) -> None:
+    def _make_targets(self, assignments: list[Assignment], dropped: list[int]) -> None:
         try:
+            if dropped:
+                self.role.drop(dropped)
             self.role.assign(assignments)
         except FirepondError as error:
             if self._stopping.is_set():
                 return
             # Not fatal: a failing disk takes its own targets offline only. Tried at the next beat.
-            self._log.error("targets cannot be made", error=str(error))
+            self._log.error("targets cannot be made or dropped", error=str(error))
             self._stopping.wait(1)
             return
         self._assigned = assignments

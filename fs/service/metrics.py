@@ -38,6 +38,8 @@ def storage_samples(report: Mapping[str, Any]) -> list[Sample]:
         samples.append(("firepond_target_chunks", labels, target["chunk_count"]))
         state = {**labels, "state": target["local_state"]}
         samples.append(("firepond_target_local_state", state, 1))
+        samples += _resync_samples(labels, target.get("resync"))
+        samples += _scrub_samples(labels, target.get("scrub"))
     for name in ("repaired_blocks", "evicted_values"):
         if name in report:
             samples.append((f"firepond_storage_{name}_total", {}, report[name]))
@@ -46,6 +48,27 @@ def storage_samples(report: Mapping[str, Any]) -> list[Sample]:
         samples.append(("firepond_disk_total_bytes", labels, disk["total_bytes"]))
         samples.append(("firepond_disk_free_bytes", labels, disk["free_bytes"]))
         samples.append(("firepond_disk_failed", labels, float(bool(disk.get("failed")))))
+    return samples
+
+
+def _resync_samples(labels: Mapping[str, Any], row: Mapping[str, Any] | None) -> list[Sample]:
+    """A resync that this target sends, as long as it runs."""
+    if not row:
+        return []
+    labels = {**labels, "successor": row["successor"]}
+    return [
+        (f"firepond_resync_{name}", labels, row[name])
+        for name in ("chunks_done", "chunks_total", "bytes_moved")
+    ]
+
+
+def _scrub_samples(labels: Mapping[str, Any], row: Mapping[str, Any] | None) -> list[Sample]:
+    """What the scrubber found in this target."""
+    samples: list[Sample] = []
+    for name, value in (row or {}).items():
+        if isinstance(value, int | float):
+            kind = "" if name.endswith("_ms") else "_total"
+            samples.append((f"firepond_scrub_{name}{kind}", labels, value))
     return samples
 
 

@@ -36,6 +36,12 @@ class Role(Protocol):
     def assign(self, assignments: list[Assignment]) -> None:
         """Makes the targets that the manager placed here."""
 
+    def step_down(self, targets: list[int]) -> None:
+        """Has targets finish what is under way, serve no more and report themselves offline."""
+
+    def drop(self, targets: list[int]) -> None:
+        """Forgets targets that no chain has any more, with their data."""
+
     def lease_begin(self) -> int:
         """A heartbeat is about to be sent."""
 
@@ -67,6 +73,12 @@ class ManagerRole:
 
     def assign(self, assignments: list[Assignment]) -> None:
         """A manager has no targets."""
+
+    def step_down(self, targets: list[int]) -> None:
+        """See `assign`."""
+
+    def drop(self, targets: list[int]) -> None:
+        """See `assign`."""
 
     def lease_begin(self) -> int:
         """A manager serves no data, so its lease means nothing."""
@@ -167,6 +179,14 @@ class StorageRole:
     def assign(self, assignments: list[Assignment]) -> None:
         """Makes missing targets."""
         self.engine.set_targets(assignments)
+
+    def step_down(self, targets: list[int]) -> None:
+        """Targets leave the serving ones of their chains."""
+        self.engine.step_down(targets)
+
+    def drop(self, targets: list[int]) -> None:
+        """Their space comes back in the background."""
+        self.engine.drop_targets(targets)
 
     def lease_begin(self) -> int:
         """Remembers now on the engine's clock."""

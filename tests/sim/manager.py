@@ -148,7 +148,7 @@ class _Manager:
         self._loop = loop
         self._ask = probe
         self._watched: dict[NodeId, asyncio.Event] = {}
-        surroundings = Surroundings(loop.time_ns, _inline, self._probe, self._watch)
+        surroundings = Surroundings(loop.time_ns, loop.time_ns, _inline, self._probe, self._watch)
         store = ManagerStore(kv, take_term(kv))
         with loop.running():
             self.controller = Controller(store, settings, surroundings)

@@ -6,6 +6,7 @@ from firepond.fs.errors import TransactionConflict
 from firepond.fs.ids import ChainVersion, Incarnation, NodeId, TargetId
 from firepond.fs.manager.decide import decide
 from firepond.fs.manager.events import AllocateNodeId, Event, Heartbeat, Register, Tick
+from firepond.fs.manager.intents import stepping_down
 from firepond.fs.manager.model import (
     Chain,
     Durability,
@@ -73,10 +74,13 @@ class Manager:
     ) -> None:
         """A heartbeat; without `local` an engine's honest answer to the public state."""
         reports = []
+        asked = set(stepping_down(self.state, node))
         for target in self.state.targets.values():
-            if target.node == node:
+            if target.node == node and not target.removed:
                 chain = self.state.chains[target.chain]
                 state = local or honest(self.state_of(target.id))
+                if target.id in asked:
+                    state = LocalState.OFFLINE
                 version = ChainVersion(chain.version + version_offset)
                 made = generation or target.id * 10
                 reports.append(TargetReport(target.id, version, made, served, state))
@@ -88,6 +92,8 @@ class Manager:
             before = self.state.version
             for node in nodes:
                 for target in self.state.targets.values():
+                    if target.removed:
+                        continue
                     if target.node == node and self.state_of(target.id) is PublicState.SYNCING:
                         self.finish_sync(target.id)
                 self.beat(node)

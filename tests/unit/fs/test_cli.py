@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import firepond
 from firepond.fs.cli import doctor
 from firepond.fs.cli.main import MODULES, make_app, run
-from firepond.fs.cli.status import human_bytes, render
+from firepond.fs.cli.progress import human_bytes
+from firepond.fs.cli.status import render
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,14 @@ def test_status_renders_a_sick_cluster() -> None:
 
     targets = [
         {"target": 1, "node": 3, "state": "serving", "used_bytes": 2048, "resync": None},
-        {"target": 2, "node": 4, "state": "syncing", "used_bytes": 0, "resync": {"chunks": 5}},
+        {"target": 2, "node": 4, "state": "syncing", "used_bytes": 0, "resync": None},
     ]
+    resync = {"successor": 2, "chunks_done": 5, "chunks_total": 20, "bytes_moved": 1 << 20}
+    targets[0]["resync"] = {**resync, "bytes_total": 4 << 20, "bytes_per_second": 1 << 19}
+    targets[0]["resync"]["seconds_left"] = 61.0
+    leaving = [{"target": 1, "successor": 2}]
+    chain = {"id": 1, "durability": "durable", "version": 4, "targets": targets}
+    chain |= {"leaving": leaving, "reordering": False, "preferred": [1, 2]}
     disk = {"path": "/d0", "engine": "io_uring", "free_bytes": 1, "total_bytes": 2, "failed": "EIO"}
     node = {"id": 3, "roles": ["storage"], "alive": False, "data_address": "a:1"}
     found = {
@@ -138,13 +145,22 @@ def test_status_renders_a_sick_cluster() -> None:
         "version": 9,
         "target_states": {"serving": 1, "syncing": 1},
         "nodes": [{**node, "admin_address": "a:2", "heartbeat_age_ms": None, "disks": [disk]}],
-        "chains": [{"id": 1, "durability": "durable", "version": 4, "targets": targets}],
+        "chains": [chain],
         "namespaces": [{"id": 1, "name": "kv", "class": "cache", "capacity_bytes": 1 << 30}],
     }
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console = Console(width=260, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     console.print(render(found))
     text = console.export_text()
-    for word in ("1 syncing", "dead", "EIO", "chunks 5", "2.0 KiB", "1.0 GiB"):
+    for word in (
+        "1 syncing",
+        "dead",
+        "EIO",
+        "5 of 20 chunks",
+        "1.0 MiB of 4.0 MiB",
+        "1 min 1 s left",
+        "2.0 KiB",
+        "1.0 GiB",
+    ):
         assert word in text, text
 
 

@@ -261,7 +261,7 @@ def test_lost_cache_does_not_make_files_unavailable() -> None:
     manager.register(meta, role="meta")
 
     def seen() -> dict[str, Any]:
-        return cluster_status(manager.state, Term(1), manager.now_ns)
+        return cluster_status(manager.state, Term(1), manager.now_ns, 0)
 
     assert seen()["ready"] and set(seen()["target_states"]) == {"serving"}
     manager.do(Observed(gone=((nodes[0], manager.lives[nodes[0]]),)))

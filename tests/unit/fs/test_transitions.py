@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -54,7 +55,12 @@ def test_every_row_is_reached(row: Row) -> None:
 
 def test_every_combination_has_a_row() -> None:
     """Goal: no state is stuck without a row. Method: all states and facts. Oracle: no assertion."""
-    extras = [Condition.ELECTED, Condition.REPLACED, Condition.NEXT_TO_SYNC]
+    extras = [
+        Condition.ELECTED,
+        Condition.REPLACED,
+        Condition.NEXT_TO_SYNC,
+        Condition.DEPARTED,
+    ]
     for public, local in itertools.product(PublicState, LocalState):
         for source in (Condition.SOURCE, Condition.NO_SOURCE):
             for count in range(len(extras) + 1):
@@ -106,6 +112,50 @@ def test_replaced_disk_never_brings_a_chain_back() -> None:
     assert after(chain_of(L, L), fresh, OFF) == [(1, L), (2, L)]
     assert after(chain_of(L, L), wiped, ON) == [(2, S), (1, Y)]
     assert after(chain_of(S, S), wiped, UP) == [(2, S), (1, O)]
+
+
+def test_who_left_in_time_brings_a_chain_back() -> None:
+    """Goal: a target that left is as good as those that stayed, if nobody served without it.
+
+    Method: target 3 left, then the others die; it is `departed` or not. Oracle: states by hand.
+    """
+    gone = {TargetId(number): Local(OFF, served=True) for number in (1, 2, 3)}
+    back = {**gone, TargetId(3): Local(ON, served=True)}
+    three = frozenset((TargetId(3),))
+    states = lambda chain: [(one.target, one.state) for one in chain.members]  # noqa: E731
+    chain = chain_of(S, S, O)
+    assert states(apply(chain, gone)) == [(1, L), (2, L), (3, O)]
+    assert states(apply(chain, gone, three)) == [(1, L), (2, L), (3, L)]
+    assert states(apply(chain, back)) == [(1, L), (2, L), (3, W)]
+    assert states(apply(chain, back, three)) == [(3, S), (1, O), (2, O)]
+    fresh = {**gone, TargetId(3): Local(ON, served=True, replaced=True)}
+    assert states(apply(chain, fresh, three)) == [(1, L), (2, L), (3, W)]
+
+
+def test_a_target_that_was_synced_to_the_end_brings_a_chain_back() -> None:
+    """Goal: a target that durably has all of the last served version is complete.
+
+    Method: the source and the target that it synced are gone; the latter returns with what it
+    noted. Oracle: it serves if that is about the last served version, and waits if about an older.
+    """
+    dead = apply(chain_of(S, Y), {TargetId(1): Local(OFF, True), TargetId(2): Local(OFF, True)})
+    dead = replace(dead, served_version=ChainVersion(7))
+    assert [one.state for one in dead.members] == [L, O]
+    for noted, state in ((7, S), (6, W), (0, W)):
+        heard = {TargetId(1): Local(OFF, served=True)}
+        heard[TargetId(2)] = Local(ON, served=True, complete_version=ChainVersion(noted))
+        found = {one.target: one.state for one in apply(dead, heard).members}
+        assert found[TargetId(2)] is state, noted
+
+
+def test_a_node_syncs_only_so_many_targets() -> None:
+    """Goal: the bound holds, and another node of the chain goes first. Oracle: states by hand."""
+    heard = {TargetId(1): Local(UP, True), TargetId(2): Local(ON), TargetId(3): Local(ON)}
+    chain = chain_of(S, O, O)
+    found = apply(chain, heard, may_sync=lambda node: node != 2)
+    assert [(one.target, one.state) for one in found.members] == [(1, S), (3, Y), (2, W)]
+    found = apply(chain, heard, may_sync=lambda _: False)
+    assert [one.state for one in found.members] == [S, W, W]
 
 
 def test_birth_waits_for_all_targets() -> None:
