@@ -176,7 +176,7 @@ async fn reads_end_at_the_deadline() {
     assert!(begin.elapsed() <= Duration::from_millis(501));
 }
 
-/// Goal: no request has more than 1024 reads or 8 MiB. Oracle: what the replicas saw.
+/// Goal: no request has more than 1024 reads or 2 MiB. Oracle: what the replicas saw.
 #[tokio::test(start_paused = true)]
 async fn batches_are_split() {
     let world = World::new(1).await;
@@ -184,7 +184,7 @@ async fn batches_are_split() {
     let outcomes = world.client().batch_read(reads, deadline(5000)).await;
     assert!(outcomes.iter().all(Result::is_ok));
     assert_eq!(world.replicas[0].batch_lens(), [1024, 1024, 952]);
-    let large = (0..3).map(|index| read(chunk(index), 4 << 20)).collect();
+    let large = (0..3).map(|index| read(chunk(index), 1 << 20)).collect();
     world.client().batch_read(large, deadline(5000)).await;
     assert_eq!(world.replicas[0].batch_lens()[3..], [2, 1]);
 }

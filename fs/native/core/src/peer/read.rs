@@ -20,8 +20,9 @@ use crate::wire::storage::BATCH_MAX_COUNT;
 use crate::{Error, ErrorKind, Result, Retry};
 use std::collections::BTreeMap;
 
-/// Bytes of one request's reads; a single longer read still is one request.
-const REQUEST_MAX_BYTES: u64 = 8 << 20;
+/// Bytes of one request's reads; a single longer read still is one request. So much fits into a
+/// slot of shared memory, and a reader works on one reply while the next is made.
+const REQUEST_MAX_BYTES: u64 = 2 << 20;
 
 type Settled = Vec<(usize, Result<ReadOutcome>)>;
 

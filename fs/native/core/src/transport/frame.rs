@@ -50,7 +50,9 @@ pub(crate) struct FrameHeader {
     pub(crate) flags: U16,
     /// `MessageKind`; 0 for hello and cancel.
     pub(crate) kind: U16,
-    pub(crate) reserved: U16,
+    /// Of a request: one more than the slot of shared memory that its reply may use, or 0; of a
+    /// reply: the same, if its payload is there.
+    pub(crate) slot: U16,
     pub(crate) body_len: U32,
     /// Bytes of payload in this frame.
     pub(crate) payload_len: U32,
@@ -75,7 +77,7 @@ impl FrameHeader {
             version: VERSION.into(),
             flags: flags.into(),
             kind: kind.into(),
-            reserved: 0.into(),
+            slot: 0.into(),
             body_len: 0.into(),
             payload_len: 0.into(),
             payload_total: 0.into(),

@@ -1,6 +1,7 @@
 //! A service to call, behind each transport.
 
 mod direct;
+mod sharing;
 mod tcp_faults;
 
 use bytes::Bytes;
@@ -142,6 +143,7 @@ pub(crate) struct World {
 
 impl World {
     async fn new(
+        name: &'static str,
         server: Arc<dyn Transport>,
         client: Arc<dyn Transport>,
         address: &str,
@@ -153,7 +155,7 @@ impl World {
         let handler = Arc::clone(&service) as Arc<dyn Handler>;
         let listener = server.listen(&address, handler).await.expect("listens");
         World {
-            name: server.name(),
+            name,
             service,
             server_pool,
             request_count_max,
@@ -181,12 +183,18 @@ impl World {
     }
 }
 
-/// TCP on loopback.
+/// TCP on loopback, as between two hosts.
 pub(crate) async fn tcp_world() -> World {
-    let options = TcpOptions { request_count_max: 16, ..TcpOptions::default() };
+    loopback("tcp", false).await
+}
+
+/// TCP on loopback, with one connection for bulk and with or without shared memory for replies.
+async fn loopback(name: &'static str, shared_memory: bool) -> World {
+    let options =
+        TcpOptions { request_count_max: 16, shared_memory, ..TcpOptions::default() };
     let server = TcpTransport::with_options(BufferPool::new(3 * BUFFER_MAX_BYTES), options);
-    let client = TcpTransport::new(BufferPool::new(3 * BUFFER_MAX_BYTES));
-    World::new(Arc::new(server), Arc::new(client), "127.0.0.1:0", Some(16)).await
+    let client = TcpTransport::with_options(BufferPool::new(3 * BUFFER_MAX_BYTES), options);
+    World::new(name, Arc::new(server), Arc::new(client), "127.0.0.1:0", Some(16)).await
 }
 
 /// Every transport.
@@ -194,8 +202,8 @@ pub(crate) async fn worlds() -> Vec<World> {
     let network = MemoryNetwork::new();
     let server = MemoryTransport::new(&network, BufferPool::new(3 * BUFFER_MAX_BYTES));
     let client = MemoryTransport::new(&network, BufferPool::new(3 * BUFFER_MAX_BYTES));
-    let memory = World::new(Arc::new(server), Arc::new(client), "storage:0", None).await;
-    vec![memory, tcp_world().await]
+    let memory = World::new("memory", Arc::new(server), Arc::new(client), "storage:0", None).await;
+    vec![memory, tcp_world().await, sharing::shm_world().await]
 }
 
 /// A request whose body tells the service what to do.

@@ -5,6 +5,7 @@
 //! so nothing is written after `call` returned. Locks: `calls`, then a call's `state`; none across
 //! await.
 
+use super::shared::{SLOT_BYTES, Slot};
 use crate::buffer::BufferPool;
 use crate::transport::bulk::ReplySink;
 use crate::transport::{Reply, SinkPlan};
@@ -32,6 +33,8 @@ struct CallsState {
 
 /// One call that waits for its reply.
 pub(super) struct PendingCall {
+    /// Where the server may put the reply's payload; free again when the call is forgotten.
+    slot: Option<Slot>,
     state: Mutex<CallState>,
 }
 
@@ -51,18 +54,19 @@ impl Calls {
     pub(super) fn insert(
         &self,
         plan: Option<Box<dyn SinkPlan>>,
+        slot: Option<Slot>,
     ) -> Result<(u64, Arc<PendingCall>)> {
         let mut state = self.state.lock();
         if let Some(error) = &state.lost {
             return Err(error.clone());
         }
         let id = state.last_id + 1;
-        Ok((id, state.insert(id, plan)))
+        Ok((id, state.insert(id, plan, slot)))
     }
 
     /// Registers a call that was sent already, on a fresh connection.
     pub(super) fn insert_sent(&self, id: u64, plan: Option<Box<dyn SinkPlan>>) -> Arc<PendingCall> {
-        self.state.lock().insert(id, plan)
+        self.state.lock().insert(id, plan, None)
     }
 
     /// A call that still waits.
@@ -99,11 +103,16 @@ impl Calls {
 }
 
 impl CallsState {
-    fn insert(&mut self, id: u64, plan: Option<Box<dyn SinkPlan>>) -> Arc<PendingCall> {
+    fn insert(
+        &mut self,
+        id: u64,
+        plan: Option<Box<dyn SinkPlan>>,
+        slot: Option<Slot>,
+    ) -> Arc<PendingCall> {
         self.last_id = id;
         let sink = Some(ReplySink::new(plan));
         let call = CallState { sink, body: Bytes::new(), outcome: None, waker: None };
-        let call = Arc::new(PendingCall { state: Mutex::new(call) });
+        let call = Arc::new(PendingCall { slot, state: Mutex::new(call) });
         self.by_id.insert(id, Arc::clone(&call));
         call
     }
@@ -118,6 +127,30 @@ impl PendingCall {
             state.body = body;
         }
         Ok(())
+    }
+
+    /// Copies a payload of `total` bytes out of the slot that a reply names.
+    pub(super) fn take_slot(&self, code: u16, total: usize) -> Result<()> {
+        let slot = self.slot.as_ref().filter(|slot| slot.code() == code && total <= SLOT_BYTES);
+        let named = || Error::new(ErrorKind::FrameInvalid, "a reply in a slot that is not its own");
+        let slot = slot.ok_or_else(named)?;
+        let mut state = self.state.lock();
+        let Some(sink) = &mut state.sink else { return Ok(()) };
+        let mut start = 0;
+        while start < total {
+            let room = sink.unfilled(total - start);
+            let count = room.len();
+            assert!(count > 0, "the sink has room for what was announced");
+            slot.take(start, room);
+            sink.advance(count);
+            start += count;
+        }
+        Ok(())
+    }
+
+    /// Whether the server may still write into a slot of this call.
+    pub(super) fn has_slot(&self) -> bool {
+        self.slot.is_some()
     }
 
     /// Runs `work` on the sink, if the call still wants its reply.

@@ -9,22 +9,29 @@ use super::hello::Credits;
 use super::outgoing::Outgoing;
 use super::reader::FrameReader;
 use super::receive::receive;
+use super::shared::{ATTACH_KIND, Slot, Slots};
 use super::writer::Writer;
 use crate::buffer::BufferPool;
+use crate::sys::clock::{now, timeout_at};
 use crate::sys::net::TcpStream;
 use crate::sys::task::spawn;
 use crate::transport::frame::{FLAG_CANCEL, FLAG_REQUEST, FrameHeader};
 use crate::transport::{PeerAddress, Reply, Request, SinkPlan};
+use crate::wire::{MessageKind, encode};
 use crate::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// How long a server may take to look at shared memory.
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One connection that this process made.
 pub(super) struct ClientConnection {
     shared: Arc<Shared>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// What the connection's tasks and its calls share.
@@ -34,6 +41,8 @@ pub(super) struct Shared {
     pub(super) credits: Credits,
     pub(super) buffers: BufferPool,
     pub(super) peer: PeerAddress,
+    /// Memory for replies, once the server took it.
+    pub(super) slots: OnceLock<Arc<Slots>>,
 }
 
 impl ClientConnection {
@@ -65,7 +74,7 @@ impl ClientConnection {
 
     fn start(shared: Arc<Shared>, reader: FrameReader, is_greeted: bool) -> ClientConnection {
         let (reading, writing) = (Arc::clone(&shared), Arc::clone(&shared));
-        let tasks = [
+        let tasks = vec![
             spawn(async move { read_replies(&reading, reader, is_greeted).await }),
             spawn(async move { writing.writer.run().await }),
         ];
@@ -84,12 +93,52 @@ impl ClientConnection {
 
     /// One call. Dropping the future cancels it; the caller bounds it by the deadline.
     pub(super) async fn call(&self, request: Request) -> Result<Reply> {
-        let shared = &*self.shared;
+        self.shared.call(request.kind as u16, request).await
+    }
+
+    /// Shows the server memory for its replies; until it took it, they come through the socket.
+    pub(super) fn attach(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.tasks.push(spawn(async move {
+            if let Err(error) = shared.attach().await {
+                tracing::debug!(peer = %shared.peer, %error, "no shared memory");
+            }
+        }));
+    }
+
+    /// Waits for the reply of a call that was sent before the connection was taken over.
+    pub(super) async fn wait(&self, id: u64, call: &PendingCall) -> Result<Reply> {
+        let (shared, sent) = (&*self.shared, AtomicBool::new(true));
+        let mut guard = CallGuard { shared, id, call, sent: &sent, settled: false };
+        let outcome = call.outcome().await;
+        guard.settled = true;
+        outcome
+    }
+}
+
+impl Shared {
+    async fn attach(&self) -> Result<()> {
+        let slots = Slots::new()?;
+        let deadline = now() + ATTACH_TIMEOUT;
+        let request = Request::new(MessageKind::Ping, encode(&slots.attach()), deadline);
+        let reply = timeout_at(deadline, self.call(ATTACH_KIND, request)).await;
+        slots.close_file();
+        reply.unwrap_or_else(|| Err(Error::new(ErrorKind::DeadlineExceeded, "no answer")))?;
+        self.slots.get_or_init(|| slots);
+        Ok(())
+    }
+
+    async fn call(&self, kind: u16, request: Request) -> Result<Reply> {
+        let shared = self;
         let _credit = shared.credits.acquire(request.payload.len()).await?;
-        let (id, call) = shared.calls.insert(request.sink)?;
+        let slots = shared.slots.get().filter(|_| request.payload.is_empty());
+        let slot = slots.and_then(|slots| slots.lend(request.reply_bytes_max));
+        let code = slot.as_ref().map_or(0, Slot::code);
+        let (id, call) = shared.calls.insert(request.sink, slot)?;
         let sent = AtomicBool::new(false);
         let mut guard = CallGuard { shared, id, call: &call, sent: &sent, settled: false };
-        let mut header = FrameHeader::new(FLAG_REQUEST, request.kind as u16, id);
+        let mut header = FrameHeader::new(FLAG_REQUEST, kind, id);
+        header.slot = code.into();
         header.deadline_ms = remaining_ms(request.deadline).into();
         header.set_trace(request.trace);
         let (body, payload) = (request.body, vec![request.payload]);
@@ -108,17 +157,6 @@ impl ClientConnection {
         outcome
     }
 
-    /// Waits for the reply of a call that was sent before the connection was taken over.
-    pub(super) async fn wait(&self, id: u64, call: &PendingCall) -> Result<Reply> {
-        let (shared, sent) = (&*self.shared, AtomicBool::new(true));
-        let mut guard = CallGuard { shared, id, call, sent: &sent, settled: false };
-        let outcome = call.outcome().await;
-        guard.settled = true;
-        outcome
-    }
-}
-
-impl Shared {
     fn new(stream: Arc<TcpStream>, peer: PeerAddress, buffers: BufferPool) -> Arc<Shared> {
         Arc::new(Shared {
             writer: Writer::new(stream),
@@ -126,6 +164,7 @@ impl Shared {
             credits: Credits::new(),
             buffers,
             peer,
+            slots: OnceLock::new(),
         })
     }
 }
@@ -152,6 +191,10 @@ impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         if self.settled && self.sent.load(Ordering::Relaxed) {
             return;
+        }
+        if self.call.has_slot() && self.sent.load(Ordering::Relaxed) {
+            // The server may write into the slot until it answers, and it will.
+            return self.call.abandon();
         }
         // Also after an early reply: the rest of the payload will never come.
         self.shared.calls.remove(self.id);

@@ -3,7 +3,8 @@
 //! Parts: `socket` (options), `reader` and `writer` (frames), `hello` (credits); for callers `peer`
 //! (several connections), `client` (one), `calls` and `receive` (replies), `direct` (small calls on
 //! the caller's thread); for services `server`
-//! (accepts), `serve` (one connection) and `bodies` (a bound).
+//! (accepts), `serve` (one connection) and `bodies` (a bound); for both `shared` (memory that two ends
+//! on one host see).
 //! Invariants: connections are one-way: whoever connected asks, the other answers.
 
 mod bodies;
@@ -17,6 +18,7 @@ mod reader;
 mod receive;
 mod serve;
 mod server;
+mod shared;
 mod socket;
 mod writer;
 
@@ -38,11 +40,18 @@ pub struct TcpOptions {
     pub payload_bytes_max: u64,
     /// Connections for bulk calls to one peer; one more is for small calls.
     pub bulk_connection_count: usize,
+    /// Replies come through shared memory where both ends are on one host.
+    pub shared_memory: bool,
 }
 
 impl Default for TcpOptions {
     fn default() -> TcpOptions {
-        TcpOptions { request_count_max: 256, payload_bytes_max: 64 << 20, bulk_connection_count: 2 }
+        TcpOptions {
+            request_count_max: 256,
+            payload_bytes_max: 64 << 20,
+            bulk_connection_count: 2,
+            shared_memory: true,
+        }
     }
 }
 
@@ -67,8 +76,7 @@ impl TcpTransport {
 
 impl Transport for TcpTransport {
     fn connect(&self, address: &PeerAddress) -> Arc<dyn Connection> {
-        let count = self.options.bulk_connection_count;
-        Arc::new(TcpPeer::new(address.clone(), self.buffers.clone(), count))
+        Arc::new(TcpPeer::new(address.clone(), self.buffers.clone(), self.options))
     }
 
     fn listen<'a>(

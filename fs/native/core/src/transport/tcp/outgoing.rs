@@ -40,6 +40,13 @@ impl Outgoing {
         Outgoing { header, body, parts, part: 0, offset: 0, remaining, last: true, first: true }
     }
 
+    /// A reply of so many bytes of payload that are in shared memory already.
+    pub(super) fn in_slot(mut header: FrameHeader, body: Bytes, total: usize) -> Outgoing {
+        header.payload_total = (total as u32).into();
+        let parts = Vec::new();
+        Outgoing { header, body, parts, part: 0, offset: 0, remaining: 0, last: true, first: true }
+    }
+
     /// One segment of a message whose payload still arrives: `count` bytes of `part` from `offset`.
     /// `header` has the total; `first` and `last` say where the segment is in the message.
     pub(super) fn segment(

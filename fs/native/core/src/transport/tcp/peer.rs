@@ -7,6 +7,7 @@
 //! connect, calls fail at once until the pause is over. Lock: a slot's `connecting`, across
 //! connect.
 
+use super::TcpOptions;
 use super::client::ClientConnection;
 use super::direct::{DirectSocket, DirectSockets, Exchanged};
 use super::socket;
@@ -31,6 +32,7 @@ const BULK_MIN_BYTES: usize = 16 << 10;
 pub(super) struct TcpPeer {
     address: PeerAddress,
     buffers: BufferPool,
+    options: TcpOptions,
     /// The first is for small calls, the others are for bulk.
     slots: Vec<Slot>,
     direct: DirectSockets,
@@ -50,9 +52,9 @@ struct Backoff {
 }
 
 impl TcpPeer {
-    pub(super) fn new(address: PeerAddress, buffers: BufferPool, bulk_count: usize) -> TcpPeer {
-        let slots = (0..=bulk_count).map(|_| Slot::default()).collect();
-        TcpPeer { address, buffers, slots, direct: DirectSockets::default() }
+    pub(super) fn new(address: PeerAddress, buffers: BufferPool, options: TcpOptions) -> TcpPeer {
+        let slots = (0..=options.bulk_connection_count).map(|_| Slot::default()).collect();
+        TcpPeer { address, buffers, options, slots, direct: DirectSockets::default() }
     }
 
     async fn exchange(&self, request: Request) -> Result<Reply> {
@@ -119,8 +121,14 @@ impl TcpPeer {
             return Ok(connection);
         }
         let stream = self.connect(&mut backoff).await?;
+        let is_bulk = !std::ptr::eq(slot, &self.slots[0]);
+        let is_shared = is_bulk && self.options.shared_memory && socket::is_local(&stream);
         let (address, buffers) = (self.address.clone(), self.buffers.clone());
-        let connection = Arc::new(ClientConnection::new(stream, address, buffers));
+        let mut connection = ClientConnection::new(stream, address, buffers);
+        if is_shared {
+            connection.attach();
+        }
+        let connection = Arc::new(connection);
         slot.current.store(Some(Arc::clone(&connection)));
         Ok(connection)
     }

@@ -59,7 +59,10 @@ async fn reply_frame(
             call.complete(Err(error));
         }
     }
-    segment(&call, reader, header, len).await?;
+    match header.slot.get() {
+        0 => segment(&call, reader, header, len).await?,
+        code => call.take_slot(code, header.payload_total.get() as usize)?,
+    }
     if header.has(FLAG_END) {
         shared.calls.remove(id);
         call.finish();

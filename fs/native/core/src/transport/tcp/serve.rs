@@ -12,6 +12,7 @@ use super::bodies::{Bodies, BodyCharge};
 use super::hello::Hello;
 use super::outgoing::Outgoing;
 use super::reader::{FrameReader, out_of_place};
+use super::shared::{ATTACH_KIND, Attach, Attached};
 use super::writer::Writer;
 use crate::buffer::BufferPool;
 use crate::payload::{Payload, PayloadWriter};
@@ -24,13 +25,14 @@ use crate::transport::frame::{
     FrameHeader,
 };
 use crate::transport::{Handler, IncomingRequest, OutgoingReply, PeerAddress};
-use crate::wire::{BODY_MAX_BYTES, MessageKind, PAYLOAD_MAX_BYTES, encode};
+use crate::wire::{BODY_MAX_BYTES, MessageKind, PAYLOAD_MAX_BYTES, decode, encode};
 use crate::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io::IoSliceMut;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -48,6 +50,7 @@ pub(super) struct ServerConnection {
     stream: Arc<TcpStream>,
     buffers: BufferPool,
     bodies: Bodies,
+    shared_bytes: Arc<AtomicUsize>,
     options: TcpOptions,
     writing: JoinHandle<()>,
 }
@@ -57,7 +60,12 @@ struct Shared {
     handler: Arc<dyn Handler>,
     running: Mutex<HashMap<u64, AbortHandle>>,
     peer: PeerAddress,
+    /// The caller's memory for replies, if it showed some.
+    attached: OnceLock<Attached>,
 }
+
+/// What the connections of a listener share: buffers, room for bodies, a count of shared memory.
+pub(super) type Room = (BufferPool, Bodies, Arc<AtomicUsize>);
 
 /// Payloads that are being received, by request.
 type Arriving = HashMap<u64, PayloadWriter>;
@@ -67,15 +75,16 @@ impl ServerConnection {
         stream: TcpStream,
         peer: PeerAddress,
         handler: Arc<dyn Handler>,
-        (buffers, bodies): (BufferPool, Bodies),
+        (buffers, bodies, shared_bytes): Room,
         options: TcpOptions,
     ) -> ServerConnection {
         let stream = Arc::new(stream);
         let writer = Writer::new(Arc::clone(&stream));
-        let shared = Arc::new(Shared { writer, handler, running: Mutex::default(), peer });
+        let (running, attached) = (Mutex::default(), OnceLock::new());
+        let shared = Arc::new(Shared { writer, handler, running, peer, attached });
         let writing = Arc::clone(&shared);
         let writing = spawn(async move { writing.writer.run().await });
-        ServerConnection { shared, stream, buffers, bodies, options, writing }
+        ServerConnection { shared, stream, buffers, bodies, shared_bytes, options, writing }
     }
 }
 
@@ -105,6 +114,8 @@ pub(super) async fn serve(connection: &ServerConnection) -> Result<()> {
             shared.cancel(id);
         } else if !header.has(FLAG_REQUEST) {
             return Err(out_of_place("a frame that only a server sends", &header));
+        } else if header.kind.get() == ATTACH_KIND {
+            connection.attach(&header, &body);
         } else if header.has(FLAG_CONTINUATION) {
             segment(&mut reader, &mut arriving, &header).await?;
         } else {
@@ -143,6 +154,22 @@ async fn segment(
 }
 
 impl ServerConnection {
+    /// The caller shows its memory for replies.
+    fn attach(&self, header: &FrameHeader, body: &[u8]) {
+        let open = |attach: Attach| match self.options.shared_memory {
+            true => Attached::open(&attach, &self.shared_bytes),
+            false => Err(Error::new(ErrorKind::Unsupported, "shared memory is switched off")),
+        };
+        match decode(body).and_then(open) {
+            Err(error) => self.shared.reply_error(header, &error),
+            Ok(attached) => {
+                self.shared.attached.get_or_init(|| attached);
+                let frame = self.shared.reply_header(header);
+                self.shared.send(Outgoing::whole(frame, Bytes::new(), Vec::new()));
+            }
+        }
+    }
+
     /// A request's first frame.
     async fn begin(
         &self,
@@ -272,14 +299,30 @@ impl Shared {
     }
 
     async fn reply(&self, header: &FrameHeader, reply: OutgoingReply) -> Result<()> {
-        let frame = FrameHeader::new(FLAG_REPLY, header.kind.get(), header.request_id.get());
+        let mut frame = self.reply_header(header);
+        let total = reply.payload.iter().map(Payload::len).sum();
+        if let Some(attached) = self.attached.get()
+            && let Some(slot) = attached.slot(header.slot.get(), total)
+            && reply.payload.iter().all(Payload::is_complete)
+        {
+            attached.put(slot, reply.payload.iter().map(Payload::filled));
+            frame.slot = header.slot;
+            return self.writer.send(Outgoing::in_slot(frame, reply.body, total));
+        }
         self.writer.send_streaming(frame, reply.body, reply.payload).await
+    }
+
+    fn reply_header(&self, header: &FrameHeader) -> FrameHeader {
+        FrameHeader::new(FLAG_REPLY, header.kind.get(), header.request_id.get())
     }
 
     fn reply_error(&self, header: &FrameHeader, error: &Error) {
         let flags = FLAG_REPLY | FLAG_ERROR;
         let frame = FrameHeader::new(flags, header.kind.get(), header.request_id.get());
-        let message = Outgoing::whole(frame, encode(&error.to_wire()), Vec::new());
+        self.send(Outgoing::whole(frame, encode(&error.to_wire()), Vec::new()));
+    }
+
+    fn send(&self, message: Outgoing) {
         if self.writer.send(message).is_err() {
             tracing::trace!(peer = %self.peer, "nobody left to answer");
         }

@@ -4,7 +4,7 @@
 
 use super::TcpOptions;
 use super::bodies::Bodies;
-use super::serve::{ServerConnection, serve};
+use super::serve::{Room, ServerConnection, serve};
 use super::socket;
 use crate::buffer::BufferPool;
 use crate::sys::clock::sleep;
@@ -50,7 +50,7 @@ async fn accept(
     options: TcpOptions,
 ) {
     let mut connections = JoinSet::new();
-    let bodies = Bodies::default();
+    let (bodies, shared_bytes) = (Bodies::default(), Arc::default());
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
@@ -58,7 +58,7 @@ async fn accept(
                 tracing::warn!(%peer, count = connections.len(), "too many connections: refused");
             }
             Ok((stream, peer)) => {
-                let room = (buffers.clone(), bodies.clone());
+                let room = (buffers.clone(), bodies.clone(), Arc::clone(&shared_bytes));
                 let peer = PeerAddress(peer.to_string());
                 let handler = Arc::clone(&handler);
                 connections.spawn(serve_stream(stream, peer, handler, room, options));
@@ -75,7 +75,7 @@ async fn serve_stream(
     stream: TcpStream,
     peer: PeerAddress,
     handler: Arc<dyn Handler>,
-    room: (BufferPool, Bodies),
+    room: Room,
     options: TcpOptions,
 ) {
     if let Err(error) = socket::set_up(&stream) {

@@ -14,6 +14,12 @@ pub(super) async fn connect(address: &PeerAddress) -> std::io::Result<TcpStream>
     Ok(stream)
 }
 
+/// Whether the other end is on this host.
+pub(super) fn is_local(stream: &TcpStream) -> bool {
+    let ends = (stream.local_addr(), stream.peer_addr());
+    matches!(ends, (Ok(here), Ok(there)) if here.ip() == there.ip())
+}
+
 /// Small frames leave at once; dead peers are noticed; buffer sizes are the kernel's to tune.
 pub(super) fn set_up(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
