@@ -10,6 +10,7 @@ use super::content::Draft;
 use super::core::Core;
 use super::image::Image;
 use super::locks::ChunkGuard;
+use super::log_block::LoggedPage;
 use super::record::{ChunkKey, Record, Version, released_by};
 use super::rules::{self, Decision};
 use super::types::{ChunkWrite, VersionState};
@@ -50,48 +51,60 @@ async fn apply_locked(core: &Arc<Core>, key: ChunkKey, write: ChunkWrite) -> Res
         Decision::Pending(state) => {
             let record = record.as_deref().cloned().unwrap_or_default();
             let next = super::commit::promoted(&record, write.chain_version, now_ns);
-            hand_over(core, key, guard, Some(&record), next, Durability::Durable).await?;
+            hand_over(core, key, guard, Some(&record), next, vec![], Durability::Durable).await?;
             return Ok(VersionState { chain_version: write.chain_version, ..state });
         }
         Decision::Apply => {}
     }
-    let draft = make_draft(core, record.as_deref(), &write).await?;
+    let mut draft = make_draft(core, key, record.as_deref(), &write).await?;
+    let pages = std::mem::take(&mut draft.logged);
     let version = new_version(record.as_deref(), &write, draft);
     let state = version.state;
     let next = new_record(record.as_deref(), &write, version, now_ns);
-    hand_over(core, key, guard, record.as_deref(), next, write.durability).await?;
+    hand_over(core, key, guard, record.as_deref(), next, pages, write.durability).await?;
     Ok(state)
 }
 
 /// Writes the bytes of the new version. Tries once more when pages are about to become free.
-async fn make_draft(core: &Core, record: Option<&Record>, write: &ChunkWrite) -> Result<Draft> {
+async fn make_draft(
+    core: &Core,
+    key: ChunkKey,
+    record: Option<&Record>,
+    write: &ChunkWrite,
+) -> Result<Draft> {
     let takes_space = !matches!(write.kind, UpdateKind::Remove | UpdateKind::Truncate);
     if takes_space && core.starved.load(Ordering::Relaxed) {
         return Err(Error::new(ErrorKind::DiskFull, "the reserve for the index is under attack")
             .with("disk", core.disk.root().display()));
     }
-    match try_draft(core, record, write).await {
+    match try_draft(core, key, record, write).await {
         Err(error) if error.kind() == ErrorKind::DiskFull => {
             core.queue.hurry();
             clock::sleep(core.options.lazy_interval.min(std::time::Duration::from_millis(20)))
                 .await;
-            try_draft(core, record, write).await
+            try_draft(core, key, record, write).await
         }
         other => other,
     }
 }
 
-async fn try_draft(core: &Core, record: Option<&Record>, write: &ChunkWrite) -> Result<Draft> {
+async fn try_draft(
+    core: &Core,
+    key: ChunkKey,
+    record: Option<&Record>,
+    write: &ChunkWrite,
+) -> Result<Draft> {
     let is_whole =
         write.full_chunk || matches!(write.kind, UpdateKind::Replace | UpdateKind::Create);
     let base = record.and_then(Record::existing).filter(|_| !is_whole);
+    let logged_key = (write.durability == Durability::Durable).then_some(key);
     let mut draft = match base {
-        Some(version) => Draft::new(Image::clone(&version.image), version.state.len),
-        None => Draft::new(Image::default(), 0),
+        Some(version) => Draft::new(Image::clone(&version.image), version.state.len, logged_key),
+        None => Draft::new(Image::default(), 0, logged_key),
     };
     let made = match write.kind {
         UpdateKind::Remove => {
-            draft = Draft::new(Image::default(), 0);
+            draft = Draft::new(Image::default(), 0, None);
             Ok(())
         }
         UpdateKind::Truncate => draft.resize(core, write.len).await,
@@ -101,7 +114,7 @@ async fn try_draft(core: &Core, record: Option<&Record>, write: &ChunkWrite) -> 
     };
     match made {
         Ok(()) => {
-            release_unused(core, &draft);
+            draft.release_unused(core);
             Ok(draft)
         }
         Err(error) => {
@@ -109,15 +122,6 @@ async fn try_draft(core: &Core, record: Option<&Record>, write: &ChunkWrite) -> 
             Err(error)
         }
     }
-}
-
-/// Gives back pages that the draft took and replaced again.
-fn release_unused(core: &Core, draft: &Draft) {
-    let mut taken = Image::default();
-    for extent in &draft.taken {
-        taken.push(*extent, &vec![0; extent.count as usize]);
-    }
-    core.space.free(&super::image::released(&[&taken], &[&draft.image]));
 }
 
 fn new_version(record: Option<&Record>, write: &ChunkWrite, draft: Draft) -> Version {
@@ -174,6 +178,7 @@ async fn hand_over(
     guard: ChunkGuard,
     old: Option<&Record>,
     next: Record,
+    pages: Vec<LoggedPage>,
     durability: Durability,
 ) -> Result<()> {
     let record = Arc::new(next);
@@ -182,7 +187,7 @@ async fn hand_over(
     core.account(&key, old, Some(&record));
     let job = |is_visible, answer, _guard| {
         let record = Some(Arc::clone(&record));
-        Job { key, record, stamp_before, freed, is_visible, answer, _guard }
+        Job { key, record, stamp_before, freed, pages, is_visible, answer, _guard }
     };
     match durability {
         Durability::Cache => {

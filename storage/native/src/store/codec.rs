@@ -173,13 +173,21 @@ impl Input<'_> {
         Ok(*head)
     }
 
+    /// The next `len` bytes.
+    pub(super) fn slice(&mut self, len: usize) -> Result<&[u8]> {
+        let parts = self.0.split_at_checked(len);
+        let (head, rest) = parts.ok_or_else(|| corrupt("a record is too short"))?;
+        self.0 = rest;
+        Ok(head)
+    }
+
     fn u8(&mut self) -> Result<u8> {
         Ok(u8::from_le_bytes(self.take()?))
     }
-    fn u32(&mut self) -> Result<u32> {
+    pub(super) fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.take()?))
     }
-    fn u64(&mut self) -> Result<u64> {
+    pub(super) fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.take()?))
     }
 

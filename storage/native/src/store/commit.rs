@@ -44,7 +44,16 @@ pub(super) async fn commit(
     core.note_pending(key, None);
     let stamp_before = record.stamp;
     let (record, is_visible, answer, _guard) = (Some(next), true, None, None);
-    core.queue.push(Job { key, record, stamp_before, freed, is_visible, answer, _guard });
+    core.queue.push(Job {
+        key,
+        record,
+        stamp_before,
+        freed,
+        pages: vec![],
+        is_visible,
+        answer,
+        _guard,
+    });
     state.ok_or_else(|| Error::internal("a commit without a version"))
 }
 

@@ -1,10 +1,10 @@
 //! Group commit: one worker that makes the updates of many durable together.
 //!
-//! Why a worker with a thread of its own: it sleeps in two syncs (data, then index), and whatever
-//! arrives meanwhile is the next group, so the group grows with the load and nobody waits on
-//! purpose. It is a future all the same, so that a simulated machine can drive it.
-//! Order within a group: data synced → records written and synced → records visible, pages of the
-//! old versions retired → answers. A commit is visible before (its pending version is durable
+//! Why a worker with a thread of its own: it sleeps in the sync of the log, and whatever arrives
+//! meanwhile is the next group, so the group grows with the load and nobody waits on purpose. It is
+//! a future all the same, so that a simulated machine can drive it.
+//! Order within a group: data synced, if an update wrote its pages past the log → log written and
+//! synced → records in the index → records visible, pages of the old versions retired → answers. A commit is visible before (its pending version is durable
 //! already) and rides along with the next group, at the latest after `lazy_interval`.
 //! Invariants: records of one chunk are queued under its lock, so in order; the last one of a group
 //! is written. A failed sync fails the disk: nothing can be said of what was written.
@@ -14,6 +14,7 @@ use super::core::Core;
 use super::image::Extent;
 use super::index::Change;
 use super::locks::ChunkGuard;
+use super::log_block::LoggedPage;
 use super::maintenance;
 use super::record::{ChunkKey, Record};
 use firepond_core::Result;
@@ -41,6 +42,8 @@ pub(super) struct Job {
     pub(super) stamp_before: ChangeStamp,
     /// Pages that the record does not use any more.
     pub(super) freed: Vec<Extent>,
+    /// The pages that the update wrote, if they are to be made durable with the record.
+    pub(super) pages: Vec<LoggedPage>,
     /// Whether the record was published already.
     pub(super) is_visible: bool,
     /// Who waits; a job without one is lazy.
@@ -146,11 +149,15 @@ impl QueueState {
 /// The committer, until the queue is closed.
 pub(super) async fn run(core: Arc<Core>) {
     let core = &core;
+    checkpoint(core).await; // What opening replayed.
     let mut maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
     loop {
         match core.queue.wait(core.options.lazy_interval, maintenance_at).await {
             Wake::Group(jobs) => commit_group(core, jobs).await,
-            Wake::Closing(jobs) => return commit_group(core, jobs).await,
+            Wake::Closing(jobs) => {
+                commit_group(core, jobs).await;
+                return checkpoint(core).await;
+            }
             Wake::Maintenance => {
                 commit_group(core, maintenance::run(core)).await;
                 maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
@@ -178,12 +185,29 @@ async fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
     }
 }
 
+/// Leaves the log with nothing to replay.
+async fn checkpoint(core: &Core) {
+    if core.check_disk().is_err() {
+        return;
+    }
+    if let Err(cause) = core.log.lock().await.checkpoint(core, Vec::new()).await {
+        core.fail_disk(&cause);
+    }
+}
+
 async fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
     core.check_disk()?;
-    if core.unsynced.swap(false, Ordering::AcqRel) {
+    let mut log = core.log.lock().await;
+    let grown = core.space.take_grown();
+    if core.unsynced.swap(false, Ordering::AcqRel) || grown {
         core.file.sync_in_place().await?;
     }
-    core.index.write(changes(jobs), true)
+    let changes = changes(jobs);
+    let pages: Vec<&LoggedPage> = jobs.iter().flat_map(|job| &job.pages).collect();
+    match log.append(core, &changes, &pages).await? {
+        true => core.index.write(changes, false),
+        false => log.checkpoint(core, changes).await,
+    }
 }
 
 /// The changes of a group: of several records of one chunk the last one.

@@ -1,15 +1,17 @@
 //! The bytes of a new version: which pages change, what they hold, and where they go.
 //!
 //! Why pages and not blocks: a page has its own checksum, so an aligned 4 KiB overwrite writes 4
-//! KiB and reads nothing. A block of 16 pages that would fall into more than `FRAGMENTS_MAX_COUNT`
-//! pieces is written whole, so a chunk never takes many transfers to read. Nothing that a committed
-//! version uses is ever overwritten.
+//! KiB and reads nothing. Small updates go through the page cache and the log, which makes them
+//! durable with their record; larger ones go past both. A chunk that falls into many pieces is put
+//! together again later (`compact`). Nothing that a committed version uses is ever overwritten.
 //! Invariants: the payload's checksum is verified before anything of it can become visible.
 
 use super::core::Core;
-use super::image::{Extent, Image};
-use super::page::{BLOCK_PAGES, PAGE_BYTES, append_page, combine_pages, page_count, page_len};
+use super::image::{Extent, Image, unused};
+use super::log_block::LoggedPage;
+use super::page::{PAGE_BYTES, append_page, combine_pages, page_checksums, page_count, page_len};
 use super::pages::{PageWriter, read_pages};
+use super::record::ChunkKey;
 use super::types::ChunkWrite;
 use firepond_core::checksum::{crc32c, crc32c_combine};
 use firepond_core::payload::Payload;
@@ -17,11 +19,11 @@ use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::{Error, ErrorKind, Result};
 use std::ops::Range;
 
-/// Pieces of a block beyond which an overwrite copies the block.
-const FRAGMENTS_MAX_COUNT: usize = 4;
-
 /// Payloads up to this long are copied if that saves a write.
 const COPY_MAX_BYTES: usize = 64 << 10;
+
+/// Updates that write at most this much are made durable by the log.
+const LOGGED_MAX_BYTES: usize = 16 << 10;
 
 /// A streamed payload is written in pieces of at least this length.
 const PIECE_BYTES: usize = 256 << 10;
@@ -32,11 +34,30 @@ pub(super) struct Draft {
     pub(super) len: u32,
     /// Taken from the free space; to be given back if the draft is thrown away.
     pub(super) taken: Vec<Extent>,
+    /// Times that pages were taken.
+    take_count: usize,
+    /// The chunk, if its small writes go through the log.
+    logged_key: Option<ChunkKey>,
+    /// What the log is to make durable.
+    pub(super) logged: Vec<LoggedPage>,
 }
 
 impl Draft {
-    pub(super) fn new(image: Image, len: u32) -> Draft {
-        Draft { image, len, taken: Vec::new() }
+    pub(super) fn new(image: Image, len: u32, logged_key: Option<ChunkKey>) -> Draft {
+        let (taken, logged) = (Vec::new(), Vec::new());
+        Draft { image, len, taken, take_count: 0, logged_key, logged }
+    }
+
+    /// Gives back pages that were taken and replaced again.
+    pub(super) fn release_unused(&mut self, core: &Core) {
+        if self.take_count > 1 {
+            core.space.free(&unused(&self.taken, &self.image));
+            let image = &self.image;
+            self.logged.retain(|logged| {
+                logged.page < image.page_count()
+                    && image.runs(logged.page, 1)[0].extent.unit == logged.unit
+            });
+        }
     }
 
     /// The checksum of the whole chunk.
@@ -88,11 +109,11 @@ impl Draft {
         }
         let end = write.offset + write.len;
         let len = self.len.max(end);
-        let pages = self.widen(first..page_count(end), len);
+        let pages = first..page_count(end);
         let is_aligned = write.offset.is_multiple_of(PAGE_BYTES as u32);
         let is_whole = end.is_multiple_of(PAGE_BYTES as u32);
         let is_copied = !is_aligned
-            || pages != (first..page_count(end))
+            || (self.logged_key.is_some() && write.payload.len() <= LOGGED_MAX_BYTES)
             || (!is_whole && write.payload.len() <= COPY_MAX_BYTES);
         if is_copied {
             let payload = write.payload.complete().await?;
@@ -101,21 +122,6 @@ impl Draft {
         } else {
             self.stream(core, pages, len, write).await
         }
-    }
-
-    /// The pages that are written for a change of `pages`: whole blocks where the pieces get many.
-    fn widen(&self, pages: Range<u32>, len: u32) -> Range<u32> {
-        if pages.end - pages.start >= BLOCK_PAGES {
-            return pages;
-        }
-        let block = |page: u32| page / BLOCK_PAGES * BLOCK_PAGES;
-        let blocks = block(pages.start)..(block(pages.end - 1) + BLOCK_PAGES).min(page_count(len));
-        let have = blocks.start..blocks.end.min(self.image.page_count());
-        if have.start >= have.end {
-            return pages;
-        }
-        let pieces = self.image.runs(have.start, have.end - have.start).len();
-        if pieces > FRAGMENTS_MAX_COUNT { blocks } else { pages }
     }
 
     /// Writes pages from a buffer that holds their old bytes with `bytes` put over them at
@@ -146,12 +152,45 @@ impl Draft {
         let in_place = pages.end - pages.start == 1 && kept.iter().any(|one| !one.is_hole());
         let extents = if in_place { kept } else { self.take(core, pages.end - pages.start)? };
         let valid_len = (len as usize).min(base + size) - base;
-        let mut writer = PageWriter::new(core, &extents);
-        writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);
-        let settled = writer.settle().await;
-        self.image = self.image.splice(pages.start, &extents, &writer.checksums);
+        let checksums = match self.logged_key.filter(|_| size <= LOGGED_MAX_BYTES) {
+            Some(key) => self.write_logged(core, key, pages.start, &extents, &buffer, valid_len)?,
+            None => {
+                let mut writer = PageWriter::new(core, &extents);
+                writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);
+                writer.settle().await?;
+                writer.checksums
+            }
+        };
+        self.image = self.image.splice(pages.start, &extents, &checksums);
         self.len = self.len.max(base as u32 + valid_len as u32);
-        settled
+        Ok(())
+    }
+
+    /// Writes pages into the page cache, and remembers them for the log.
+    fn write_logged(
+        &mut self,
+        core: &Core,
+        key: ChunkKey,
+        first: u32,
+        extents: &[Extent],
+        bytes: &[u8],
+        valid_len: usize,
+    ) -> Result<Vec<u32>> {
+        let source = Payload::from_bytes(bytes::Bytes::copy_from_slice(bytes));
+        let mut start = 0;
+        for extent in extents {
+            let end = start + extent.count as usize * PAGE_BYTES;
+            core.file
+                .write_cached(&bytes[start..end], extent.unit * PAGE_BYTES as u64)
+                .map_err(|cause| core.write_failed(cause))?;
+            for offset in 0..extent.count {
+                let page = first + (start / PAGE_BYTES) as u32;
+                let (unit, source) = (extent.unit + u64::from(offset), source.clone());
+                self.logged.push(LoggedPage { key, page, unit, source, start });
+                start += PAGE_BYTES;
+            }
+        }
+        Ok(page_checksums(&bytes[..valid_len]).collect())
     }
 
     /// The bytes that pages hold now, zeros beyond the end of the chunk.
@@ -227,6 +266,7 @@ impl Draft {
     fn take(&mut self, core: &Core, count: u32) -> Result<Vec<Extent>> {
         let extents = core.space.allocate(count)?;
         self.taken.extend(&extents);
+        self.take_count += 1;
         Ok(extents)
     }
 }

@@ -10,6 +10,7 @@ use super::committer::Queue;
 use super::epochs::Epochs;
 use super::index::ChunkIndex;
 use super::locks::ChunkLocks;
+use super::log::Log;
 use super::record::{ChunkKey, Record, units_of};
 use super::space::Space;
 use super::types::{StoreOptions, TargetRecord};
@@ -38,6 +39,8 @@ pub(super) struct Core {
     pub(super) locks: Arc<ChunkLocks>,
     pub(super) epochs: Epochs,
     pub(super) queue: Queue,
+    /// The committer's.
+    pub(super) log: tokio::sync::Mutex<Log>,
     pub(super) targets: RwLock<BTreeMap<TargetId, Arc<Target>>>,
     /// Held while a target is made, marked or removed.
     pub(super) target_change: Mutex<()>,
@@ -83,6 +86,14 @@ impl Core {
             self.failed.store(Some(Arc::new(cause.clone())));
         }
         disk_failed(previous.as_deref().unwrap_or(cause), self)
+    }
+
+    /// What a failed write of pages means: a full disk is no bad disk.
+    pub(super) fn write_failed(&self, cause: Error) -> Error {
+        match cause.kind() {
+            ErrorKind::DiskFull => cause,
+            _ => self.fail_disk(&cause),
+        }
     }
 
     /// The target, if it is on this disk.

@@ -28,7 +28,16 @@ pub(super) async fn drop_pending(core: &Core, key: ChunkKey, version: ChunkVersi
     let (answer, durable) = oneshot::channel();
     let (is_visible, answer, _guard) = (false, Some(answer), Some(guard));
     let stamp_before = old.stamp;
-    core.queue.push(Job { key, record, stamp_before, freed, is_visible, answer, _guard });
+    core.queue.push(Job {
+        key,
+        record,
+        stamp_before,
+        freed,
+        pages: vec![],
+        is_visible,
+        answer,
+        _guard,
+    });
     durable.await.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Closed, "the store was closed while a version was dropped"))
     })

@@ -32,6 +32,9 @@ mod index_fjall;
 mod index_memory;
 mod list;
 mod locks;
+mod log;
+mod log_block;
+mod log_replay;
 mod maintenance;
 mod open;
 mod page;
@@ -39,6 +42,7 @@ mod pages;
 mod read;
 mod record;
 mod rules;
+mod scrub_place;
 mod segment;
 mod space;
 mod targets;
@@ -47,6 +51,7 @@ mod types;
 pub use changes::{ChangePlace, Marks};
 pub use index::{Change, ChunkIndex, Visit};
 pub use index_memory::MemoryIndex;
+pub use scrub_place::ScrubPlace;
 pub use types::{
     ChunkState, ChunkWrite, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion, StoreAudit,
     StoreOptions, StoreStatus, TOMBSTONE_AGE, TargetRecord, TargetUsage, VersionState,
@@ -258,12 +263,24 @@ impl ChunkStore {
     ///
     /// # Errors
     /// As `marks`.
-    pub fn raise_marks(
-        &self,
-        target: TargetId,
-        raised: impl FnOnce(Marks) -> Marks,
-    ) -> Result<()> {
+    pub fn raise_marks(&self, target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()> {
         changes::raise(&self.0.core, target, raised)
+    }
+
+    /// How far the scrubber is in a target.
+    ///
+    /// # Errors
+    /// `StoreCorrupt`, `DiskFailed`.
+    pub fn scrub_place(&self, target: TargetId) -> Result<ScrubPlace> {
+        scrub_place::get(&self.0.core, target)
+    }
+
+    /// Remembers how far the scrubber is in a target; durable soon after.
+    ///
+    /// # Errors
+    /// `NoSuchTarget`, `DiskFailed`.
+    pub fn set_scrub_place(&self, target: TargetId, place: &ScrubPlace) -> Result<()> {
+        scrub_place::set(&self.0.core, target, place)
     }
 
     /// What a target uses; nothing if it does not exist.

@@ -13,6 +13,8 @@ use super::core::{Core, Target};
 use super::epochs::Epochs;
 use super::index::ChunkIndex;
 use super::index_fjall::FjallIndex;
+use super::log::{Log, Mark};
+use super::log_replay::replay;
 use super::space::Space;
 use super::types::StoreOptions;
 use arc_swap::ArcSwapOption;
@@ -23,11 +25,12 @@ use firepond_core::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The version of the directory's format.
-const FORMAT_VERSION: u8 = 1;
+/// The version of the directory's format: 2 has a log.
+const FORMAT_VERSION: u8 = 2;
 
 /// Names within the directory.
 const DATA_FILE: &str = "chunks.data";
+const LOG_FILE: &str = "chunks.log";
 const INDEX_DIRECTORY: &str = "index";
 
 /// Bytes between disk and disk at a time.
@@ -52,8 +55,11 @@ pub(super) fn open_parts(
     buffers: BufferPool,
     lock: Option<DirectoryLock>,
 ) -> Result<Core> {
-    check_format(&*index)?;
+    let mark = check_format(&*index)?;
     let file = disk.open(Path::new(DATA_FILE), true)?;
+    let log_file = disk.open(Path::new(LOG_FILE), true)?;
+    let replayed = replay(&*log_file, options.log_bytes, mark, &*file, &*index)?;
+    let log = Log::new(log_file, options.log_bytes, replayed, replayed != mark)?;
     let space = Space::open(Arc::clone(&disk), Arc::clone(&file), options.reserve_bytes)?;
     let core = Core {
         cache: RecordCache::new(options.cache_bytes),
@@ -67,6 +73,7 @@ pub(super) fn open_parts(
         locks: Arc::default(),
         epochs: Epochs::default(),
         queue: Default::default(),
+        log: tokio::sync::Mutex::new(log),
         targets: Default::default(),
         target_change: Default::default(),
         garbage: Default::default(),
@@ -84,13 +91,23 @@ pub(super) fn open_parts(
     Ok(core)
 }
 
-fn check_format(index: &dyn ChunkIndex) -> Result<()> {
-    match index.get(&[KIND_FORMAT])?.as_deref() {
-        Some([FORMAT_VERSION]) => Ok(()),
-        None => index.write(vec![(vec![KIND_FORMAT], Some(vec![FORMAT_VERSION]))], true),
-        Some([other]) => Err(Error::new(ErrorKind::Unsupported, "a directory of a newer release")
-            .with("format_version", other)),
-        Some(_) => Err(corrupt("the format record does not decode")),
+/// Refuses what a newer release wrote, and brings an older directory up to this one.
+fn check_format(index: &dyn ChunkIndex) -> Result<Mark> {
+    let found = index.get(&[KIND_FORMAT])?;
+    let mark = Mark::load(index)?;
+    match (found.as_deref(), mark) {
+        (Some([FORMAT_VERSION]), Some(mark)) => Ok(mark),
+        (None | Some([1]), None) => {
+            let mark = Mark::fresh();
+            let format = (vec![KIND_FORMAT], Some(vec![FORMAT_VERSION]));
+            index.write(vec![format, mark.change()], true)?;
+            Ok(mark)
+        }
+        (Some([other]), _) if *other > FORMAT_VERSION => {
+            Err(Error::new(ErrorKind::Unsupported, "a directory of a newer release")
+                .with("format_version", other))
+        }
+        _ => Err(corrupt("the format record does not decode")),
     }
 }
 

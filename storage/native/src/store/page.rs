@@ -10,9 +10,6 @@ use std::sync::LazyLock;
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = 4096;
 
-/// Pages of a block: a small overwrite never writes more than one block on either side.
-pub(super) const BLOCK_PAGES: u32 = 16;
-
 /// `SHIFT[i][b]` is what byte `i` of a checksum with value `b` becomes when a page follows.
 static SHIFT: LazyLock<[[u32; 256]; 4]> = LazyLock::new(|| {
     std::array::from_fn(|position| {

@@ -140,9 +140,6 @@ impl<'a> PageWriter<'a> {
             result = result.and(write.await);
         }
         self.core.unsynced.store(true, Ordering::Release);
-        result.map_err(|cause| match cause.kind() {
-            ErrorKind::DiskFull => cause,
-            _ => self.core.fail_disk(&cause),
-        })
+        result.map_err(|cause| self.core.write_failed(cause))
     }
 }

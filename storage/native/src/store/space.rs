@@ -7,7 +7,7 @@
 //! Invariants: a unit is handed out once until it is given back; giving back a free unit is a
 //! defect; the file never grows into the reserve. Locks: `state` alone; the file may grow under it.
 
-use super::image::Extent;
+use super::image::{Extent, push_merged};
 use super::page::PAGE_BYTES;
 use super::segment::{SEGMENT_UNITS, Segment};
 use firepond_core::sys::disk::{Disk, DiskFile};
@@ -15,6 +15,7 @@ use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of a segment.
 pub(super) const SEGMENT_BYTES: u64 = SEGMENT_UNITS as u64 * PAGE_BYTES as u64;
@@ -33,6 +34,8 @@ pub(super) struct Space {
     disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
     reserve_bytes: u64,
+    /// The file grew, and its length is not durable yet.
+    grown: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -55,7 +58,8 @@ impl Space {
     ) -> Result<Space> {
         let mut state = State::default();
         state.add_segments(file.len()? / SEGMENT_BYTES);
-        Ok(Space { disk, file, reserve_bytes, state: Mutex::new(state) })
+        let grown = AtomicBool::new(true);
+        Ok(Space { disk, file, reserve_bytes, grown, state: Mutex::new(state) })
     }
 
     /// Marks units as used that a record names. For opening only.
@@ -131,8 +135,14 @@ impl Space {
         }
         let segments = state.segments.len() as u64 + added;
         self.file.set_len(segments * SEGMENT_BYTES)?;
+        self.grown.store(true, Ordering::Release);
         state.add_segments(added);
         Ok(())
+    }
+
+    /// Whether the file grew since this was last asked: then a sync has to follow.
+    pub(super) fn take_grown(&self) -> bool {
+        self.grown.swap(false, Ordering::AcqRel)
     }
 
     /// Cuts free segments off the end of the file when there are many.
@@ -249,15 +259,6 @@ fn split(extent: &Extent) -> impl Iterator<Item = (u32, std::ops::Range<u32>)> +
         let stop = end.min((segment + 1) * size) - segment * size;
         (segment as u32, start as u32..stop as u32)
     })
-}
-
-fn push_merged(extents: &mut Vec<Extent>, extent: Extent) {
-    match extents.last_mut() {
-        Some(last) if last.unit + u64::from(last.count) == extent.unit => {
-            last.count += extent.count
-        }
-        _ => extents.push(extent),
-    }
 }
 
 fn full() -> Error {

@@ -101,5 +101,6 @@ fn write(
 ) -> Result<()> {
     let mut changes = vec![(target_key(target), record.map(encode_target))];
     changes.extend(marks.map(|marks| marks_change(target, marks)));
+    changes.extend(record.is_none().then(|| super::scrub_place::removal(target)));
     core.index.write(changes, true).map_err(|error| core.fail_disk(&error))
 }

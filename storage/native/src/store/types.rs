@@ -25,6 +25,8 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Bytes of the file system that data never takes: the log and the index live from them.
     pub reserve_bytes: u64,
+    /// Most bytes of the log on disk: what is not in the index yet.
+    pub log_bytes: u64,
     /// How long a removed chunk is remembered, so that late retries and resyncs find it.
     pub tombstone_age: Duration,
     /// At most this long after it became visible a lazily written record is durable.
@@ -36,6 +38,7 @@ impl Default for StoreOptions {
         StoreOptions {
             cache_bytes: 64 << 20,
             reserve_bytes: 256 << 20,
+            log_bytes: 32 << 20,
             tombstone_age: TOMBSTONE_AGE,
             lazy_interval: Duration::from_millis(100),
         }

@@ -20,7 +20,7 @@ pub(crate) const TARGET: TargetId = TargetId(1);
 pub(crate) const CHUNK_BYTES: u32 = 1 << 20;
 
 pub(crate) fn options() -> StoreOptions {
-    StoreOptions { reserve_bytes: 1 << 20, ..StoreOptions::default() }
+    StoreOptions { reserve_bytes: 1 << 20, log_bytes: 256 << 10, ..StoreOptions::default() }
 }
 
 pub(crate) fn buffers() -> BufferPool {

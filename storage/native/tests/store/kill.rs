@@ -60,7 +60,9 @@ async fn kill_loses_nothing_acknowledged() {
         for line in lines {
             let line = line.expect("a line");
             let mut words = line.split(' ');
-            if words.next() == Some("acknowledged") {
+            if words.next() != Some("acknowledged") {
+                eprintln!("child: {line}");
+            } else {
                 let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
                 let (Some(chunk), Some(version)) = (number(), number()) else { continue };
                 acknowledged[chunk as usize] = version;

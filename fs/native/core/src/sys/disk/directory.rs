@@ -169,6 +169,11 @@ impl OpenFile {
         }
     }
 
+    pub(super) fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        check_aligned(bytes.len(), offset)?;
+        self.buffered.write_all_at(bytes, offset).map_err(|error| self.failed(&error, "write"))
+    }
+
     pub(super) fn sync(&self) -> Result<()> {
         self.buffered.sync_data().map_err(|error| self.failed(&error, "fdatasync"))
     }
@@ -200,6 +205,15 @@ impl OpenFile {
     pub(super) fn failed(&self, error: &std::io::Error, attempted: &str) -> Error {
         failed(error, attempted, &self.path)
     }
+}
+
+/// Refuses writes of parts of pages.
+pub(super) fn check_aligned(len: usize, offset: u64) -> Result<()> {
+    let page = super::ALIGNMENT_BYTES;
+    if len.is_multiple_of(page) && offset.is_multiple_of(page as u64) {
+        return Ok(());
+    }
+    Err(Error::invalid("a write must be of whole pages").with("len", len).with("offset", offset))
 }
 
 /// The bytes of a range that a caller wants written.

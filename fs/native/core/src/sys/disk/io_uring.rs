@@ -329,6 +329,14 @@ impl DiskFile for UringFile {
         self.file.read_cached(into, offset)
     }
 
+    fn read_in_place(&self, into: &mut [u8], offset: u64) -> Result<usize> {
+        self.file.read_at(into, offset)
+    }
+
+    fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file.write_cached(bytes, offset)
+    }
+
     fn write(
         &self,
         buffer: Payload,

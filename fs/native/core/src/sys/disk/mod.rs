@@ -75,6 +75,12 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Copies into `into` only what the page cache holds, without waiting; `None` if that is not
     /// all.
     fn read_cached(&self, into: &mut [u8], offset: u64) -> Option<usize>;
+    /// Reads on the calling thread, which waits for it; short at the end. For opening.
+    fn read_in_place(&self, into: &mut [u8], offset: u64) -> Result<usize>;
+    /// Writes whole pages into the page cache, on the calling thread: durable after a `sync`. For
+    /// little data, which costs less to copy than to hand over. Offset and length are multiples of
+    /// `ALIGNMENT_BYTES`.
+    fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()>;
     /// Writes `range` of `buffer` at `offset`: all of it or an error. Offset and length are
     /// multiples of `ALIGNMENT_BYTES`. The buffer is shared, so that it can be forwarded at the
     /// same time.

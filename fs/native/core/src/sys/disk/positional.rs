@@ -65,6 +65,14 @@ impl DiskFile for PositionalFile {
         self.0.read_cached(into, offset)
     }
 
+    fn read_in_place(&self, into: &mut [u8], offset: u64) -> Result<usize> {
+        self.0.read_at(into, offset)
+    }
+
+    fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.0.write_cached(bytes, offset)
+    }
+
     fn write(
         &self,
         buffer: Payload,

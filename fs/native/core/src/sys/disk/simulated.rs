@@ -26,10 +26,11 @@ const SECTOR_BYTES: usize = 512;
 
 /// Counts operations that change a disk, and stops the world at one of them. Shared by everything
 /// that belongs to one simulated machine.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CrashPoint {
     count: AtomicU64,
     stop_at: AtomicU64,
+    on_stop: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl CrashPoint {
@@ -37,6 +38,11 @@ impl CrashPoint {
     pub fn stop_at(&self, operation: u64) {
         self.count.store(0, Ordering::Relaxed);
         self.stop_at.store(operation, Ordering::Relaxed);
+    }
+
+    /// Calls `act` when the crash point is reached, and at each operation after it.
+    pub fn on_stop(&self, act: impl Fn() + Send + Sync + 'static) {
+        *self.on_stop.lock() = Some(Box::new(act));
     }
 
     /// Operations since `stop_at` was called.
@@ -51,7 +57,12 @@ impl CrashPoint {
     pub fn tick(&self) -> Result<()> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         match self.stop_at.load(Ordering::Relaxed) {
-            stop if stop != 0 && count >= stop => Err(self.stopped()),
+            stop if stop != 0 && count >= stop => {
+                if let Some(act) = &*self.on_stop.lock() {
+                    act();
+                }
+                Err(self.stopped())
+            }
             _ => Ok(()),
         }
     }
@@ -80,14 +91,47 @@ struct State {
     bytes_written: u64,
 }
 
+type Page = Arc<[u8; ALIGNMENT_BYTES]>;
+
+/// Pages that were ever written; the others are zeros.
+type Pages = BTreeMap<usize, Page>;
+
 #[derive(Default)]
 struct FileState {
+    len: usize,
     /// What reads see.
-    current: Vec<u8>,
+    current: Pages,
     /// What survives a crash.
-    durable: Vec<u8>,
-    /// Writes since the last sync.
-    unsynced: Vec<(usize, Vec<u8>)>,
+    durable: Pages,
+    /// Writes since the last sync, page by page.
+    unsynced: Vec<(usize, Page)>,
+}
+
+impl FileState {
+    fn read(&self, into: &mut [u8], offset: usize) -> usize {
+        let count = into.len().min(self.len.saturating_sub(offset));
+        let mut done = 0;
+        while done < count {
+            let (number, start) =
+                ((offset + done) / ALIGNMENT_BYTES, (offset + done) % ALIGNMENT_BYTES);
+            let part = (ALIGNMENT_BYTES - start).min(count - done);
+            let target = &mut into[done..done + part];
+            match self.current.get(&number) {
+                Some(page) => target.copy_from_slice(&page[start..start + part]),
+                None => target.fill(0),
+            }
+            done += part;
+        }
+        count
+    }
+
+    fn cut(&mut self, len: usize) {
+        let first = len.div_ceil(ALIGNMENT_BYTES);
+        self.current.split_off(&first);
+        self.durable.split_off(&first);
+        self.unsynced.retain(|(number, _)| *number < first);
+        self.len = len;
+    }
 }
 
 struct SimulatedFile {
@@ -116,19 +160,14 @@ impl SimulatedDisk {
         let mut state = self.0.state.lock();
         let State { random, files, .. } = &mut *state;
         for file in files.values_mut() {
-            for (start, bytes) in std::mem::take(&mut file.unsynced) {
-                for (index, page) in bytes.chunks(ALIGNMENT_BYTES).enumerate() {
-                    let survives = match random.random_range(0..3) {
-                        0 => 0,
-                        1 => page.len(),
-                        _ => random.random_range(0..=page.len() / SECTOR_BYTES) * SECTOR_BYTES,
-                    };
-                    let at = start + index * ALIGNMENT_BYTES;
-                    let end = file.durable.len().min(at + survives);
-                    if at < end {
-                        file.durable[at..end].copy_from_slice(&page[..end - at]);
-                    }
-                }
+            for (number, page) in std::mem::take(&mut file.unsynced) {
+                let survives = match random.random_range(0..3) {
+                    0 => 0,
+                    1 => ALIGNMENT_BYTES,
+                    _ => random.random_range(0..=ALIGNMENT_BYTES / SECTOR_BYTES) * SECTOR_BYTES,
+                };
+                let before = file.durable.entry(number).or_insert_with(zeros);
+                Arc::make_mut(before)[..survives].copy_from_slice(&page[..survives]);
             }
             file.current.clone_from(&file.durable);
         }
@@ -137,15 +176,26 @@ impl SimulatedDisk {
     /// Flips one bit of a file.
     pub fn rot(&self, path: &Path, offset: usize) {
         if let Some(file) = self.0.state.lock().files.get_mut(path) {
-            file.current[offset] ^= 1;
-            file.durable[offset] ^= 1;
+            let (number, at) = (offset / ALIGNMENT_BYTES, offset % ALIGNMENT_BYTES);
+            for pages in [&mut file.current, &mut file.durable] {
+                Arc::make_mut(pages.entry(number).or_insert_with(zeros))[at] ^= 1;
+            }
         }
+    }
+
+    /// The pages of a file that were ever written, by number.
+    pub fn pages(&self, path: &Path) -> Vec<usize> {
+        let state = self.0.state.lock();
+        state.files.get(path).map(|file| file.current.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The bytes of a file as reads see them.
     pub fn contents(&self, path: &Path) -> Vec<u8> {
         let state = self.0.state.lock();
-        state.files.get(path).map(|file| file.current.clone()).unwrap_or_default()
+        let Some(file) = state.files.get(path) else { return Vec::new() };
+        let mut bytes = vec![0; file.len];
+        file.read(&mut bytes, 0);
+        bytes
     }
 
     /// Changes how much the disk holds.
@@ -169,9 +219,13 @@ impl SimulatedDisk {
     }
 }
 
+fn zeros() -> Page {
+    Arc::new([0; ALIGNMENT_BYTES])
+}
+
 impl State {
     fn used_bytes(&self) -> u64 {
-        self.files.values().map(|file| file.current.len() as u64).sum()
+        self.files.values().map(|file| file.len as u64).sum()
     }
 
     fn check(&self) -> Result<()> {
@@ -230,16 +284,20 @@ impl SimulatedFile {
             state.check()?;
             let start = offset as usize;
             let end = start + bytes.len();
-            if file.current.len() < end {
+            if file.len < end {
                 let others = state.used_bytes();
                 if others + end as u64 > state.capacity_bytes {
                     return Err(Error::new(ErrorKind::DiskFull, "the simulated disk is full"));
                 }
-                file.current.resize(end, 0);
-                file.durable.resize(end, 0);
+                file.len = end;
             }
-            file.current[start..end].copy_from_slice(bytes);
-            file.unsynced.push((start, bytes.to_vec()));
+            for (index, bytes) in bytes.chunks_exact(ALIGNMENT_BYTES).enumerate() {
+                let mut page = zeros();
+                Arc::make_mut(&mut page).copy_from_slice(bytes);
+                let number = start / ALIGNMENT_BYTES + index;
+                file.current.insert(number, Arc::clone(&page));
+                file.unsynced.push((number, page));
+            }
             state.bytes_written += bytes.len() as u64;
             Ok(())
         })
@@ -249,12 +307,7 @@ impl SimulatedFile {
         self.disk.0.crash_point.tick()?;
         self.with(|state, file| {
             state.check()?;
-            for (start, bytes) in std::mem::take(&mut file.unsynced) {
-                let end = file.durable.len().min(start + bytes.len());
-                if start < end {
-                    file.durable[start..end].copy_from_slice(&bytes[..end - start]);
-                }
-            }
+            file.durable.extend(std::mem::take(&mut file.unsynced));
             Ok(())
         })
     }
@@ -269,20 +322,26 @@ impl SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn read(&self, mut buffer: Buffer, offset: u64) -> BoxFuture<'_, (Result<usize>, Buffer)> {
-        let read = self.with(|_, file| {
-            let start = file.current.len().min(offset as usize);
-            let count = buffer.len().min(file.current.len() - start);
-            buffer[..count].copy_from_slice(&file.current[start..start + count]);
-            Ok(count)
-        });
+        // The bytes are those of the moment when the read ends: whoever overwrites what is being
+        // read shows.
         Box::pin(async move {
             self.pause().await;
+            let read = self.with(|_, file| Ok(file.read(&mut buffer, offset as usize)));
             (read, buffer)
         })
     }
 
     fn read_cached(&self, _into: &mut [u8], _offset: u64) -> Option<usize> {
         None
+    }
+
+    fn read_in_place(&self, into: &mut [u8], offset: u64) -> Result<usize> {
+        self.with(|_, file| Ok(file.read(into, offset as usize)))
+    }
+
+    fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        super::directory::check_aligned(bytes.len(), offset)?;
+        self.write_now(bytes, offset)
     }
 
     fn write(
@@ -316,21 +375,22 @@ impl DiskFile for SimulatedFile {
             if state.used_bytes() + len > state.capacity_bytes {
                 return Err(Error::new(ErrorKind::DiskFull, "the simulated disk is full"));
             }
-            file.current.resize(len as usize, 0);
-            file.durable.resize(len as usize, 0);
+            file.cut(len as usize);
             Ok(())
         })
     }
 
     fn len(&self) -> Result<u64> {
-        self.with(|_, file| Ok(file.current.len() as u64))
+        self.with(|_, file| Ok(file.len as u64))
     }
 
     fn punch(&self, offset: u64, len: u64) -> Result<()> {
         self.with(|_, file| {
-            let end = file.current.len().min((offset + len) as usize);
-            file.current[offset as usize..end].fill(0);
-            file.durable[offset as usize..end].fill(0);
+            let end = file.len.min((offset + len) as usize) / ALIGNMENT_BYTES;
+            for number in (offset as usize).div_ceil(ALIGNMENT_BYTES)..end {
+                file.current.remove(&number);
+                file.durable.remove(&number);
+            }
             Ok(())
         })
     }

@@ -1,0 +1,182 @@
+//! The log: what makes a group of updates durable with one sync.
+//!
+//! Why beside the index: its tree and the data file would each need a sync a group, with the file
+//! system's own journal behind both. A block of the log holds the index's changes of a group and
+//! the pages of its small updates; the same goes to the index and to the data file through the page
+//! cache, and reaches the disk when the log is checkpointed: data file synced, then index, with the
+//! number of the last block that this covers. Two halves: one is filled while the other is
+//! checkpointed in the background.
+//! Invariants: blocks are numbered without a gap; a block is written after the one before it is
+//! durable, so at most the last one can be torn; a half is written again only after all of its
+//! blocks are covered by a checkpoint. Only the committer appends.
+
+use super::codec::Input;
+use super::core::Core;
+use super::index::{Change, ChunkIndex};
+use super::log_block::{BLOCK_ALIGNMENT_BYTES, LoggedPage, encode};
+use firepond_core::sys::disk::DiskFile;
+use firepond_core::sys::{random, task};
+use firepond_core::{Error, Result};
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+
+/// The index's key for the mark.
+const KIND_LOG: u8 = b'l';
+
+/// The file grows by a half's bytes over this.
+const GROWTH_DIVISOR: u64 = 16;
+
+/// How far a log is checkpointed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The log's id.
+    pub(super) id: u64,
+    /// The number of the last block that the index and the data file have.
+    pub(super) sequence: u64,
+}
+
+/// The log of a store.
+pub(super) struct Log {
+    file: Arc<dyn DiskFile>,
+    half_bytes: u64,
+    id: u64,
+    /// The number of the last block that was written.
+    sequence: u64,
+    half: u64,
+    /// Where the next block goes, from the start of the half.
+    at: u64,
+    /// Bytes of each half that have a place on disk already, so that a sync is only that.
+    allocated: [u64; 2],
+    /// The checkpoint of the other half.
+    running: Option<JoinHandle<Result<()>>>,
+    /// Blocks were written that no checkpoint covers.
+    is_dirty: bool,
+}
+
+impl Log {
+    /// A log whose blocks up to that of the mark are in the index; `is_dirty` when that is not
+    /// durable.
+    pub(super) fn new(
+        file: Arc<dyn DiskFile>,
+        log_bytes: u64,
+        mark: Mark,
+        is_dirty: bool,
+    ) -> Result<Log> {
+        let half_bytes = half_bytes(log_bytes);
+        let len = file.len()?;
+        let allocated = [len.min(half_bytes), len.saturating_sub(half_bytes).min(half_bytes)];
+        let (half, at, running) = (0, 0, None);
+        let Mark { id, sequence } = mark;
+        Ok(Log { file, half_bytes, id, sequence, half, at, allocated, running, is_dirty })
+    }
+
+    /// Makes changes and pages durable; false when they are too many for the log.
+    pub(super) async fn append(
+        &mut self,
+        core: &Core,
+        changes: &[Change],
+        pages: &[&LoggedPage],
+    ) -> Result<bool> {
+        let block = encode(self.id, self.sequence + 1, changes, pages);
+        let len = block.len() as u64;
+        if len > self.half_bytes {
+            return Ok(false);
+        }
+        if self.at + len > self.half_bytes {
+            self.rotate(core).await?;
+        }
+        self.reserve(self.at + len)?;
+        self.file.write_cached(&block, self.half * self.half_bytes + self.at)?;
+        self.file.sync_in_place().await?;
+        self.at += len;
+        self.sequence += 1;
+        self.is_dirty = true;
+        Ok(true)
+    }
+
+    /// Waits until everything that was appended is durable where it belongs, with `changes`, which
+    /// were not appended; the log is empty then.
+    pub(super) async fn checkpoint(&mut self, core: &Core, changes: Vec<Change>) -> Result<()> {
+        self.wait_running().await?;
+        if self.is_dirty || !changes.is_empty() {
+            core.file.sync_in_place().await?;
+            let mut changes = changes;
+            changes.push(self.mark().change());
+            core.index.write(changes, true)?;
+            self.is_dirty = false;
+        }
+        (self.half, self.at) = (0, 0);
+        Ok(())
+    }
+
+    /// Goes on in the other half, and checkpoints this one in the background.
+    async fn rotate(&mut self, core: &Core) -> Result<()> {
+        self.wait_running().await?;
+        let (data, index) = (Arc::clone(&core.file), Arc::clone(&core.index));
+        let mark = self.mark();
+        self.running = Some(task::spawn(async move {
+            data.sync().await?;
+            let written = task::spawn_blocking(move || index.write(vec![mark.change()], true));
+            written.await.map_err(lost)?
+        }));
+        self.half = 1 - self.half;
+        self.at = 0;
+        Ok(())
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { id: self.id, sequence: self.sequence }
+    }
+
+    async fn wait_running(&mut self) -> Result<()> {
+        match self.running.take() {
+            Some(running) => running.await.map_err(lost)?,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes zeros ahead of the blocks: a sync of bytes that have a place on disk needs no journal
+    /// of the file system.
+    fn reserve(&mut self, end: u64) -> Result<()> {
+        let allocated = &mut self.allocated[self.half as usize];
+        if end <= *allocated {
+            return Ok(());
+        }
+        let page = BLOCK_ALIGNMENT_BYTES as u64;
+        let step = (self.half_bytes / GROWTH_DIVISOR).next_multiple_of(page);
+        let target = end.max(*allocated + step).min(self.half_bytes);
+        let zeros = vec![0; (target - *allocated) as usize];
+        self.file.write_cached(&zeros, self.half * self.half_bytes + *allocated)?;
+        *allocated = target;
+        Ok(())
+    }
+}
+
+/// Bytes of a half, in whole pages.
+pub(super) fn half_bytes(log_bytes: u64) -> u64 {
+    (log_bytes / 2).next_multiple_of(BLOCK_ALIGNMENT_BYTES as u64)
+}
+
+impl Mark {
+    /// Of a log that is to be made.
+    pub(super) fn fresh() -> Mark {
+        Mark { id: random::u64(), sequence: 0 }
+    }
+
+    /// What the index has.
+    pub(super) fn load(index: &dyn ChunkIndex) -> Result<Option<Mark>> {
+        let Some(bytes) = index.get(&[KIND_LOG])? else { return Ok(None) };
+        let mut input = Input(&bytes);
+        Ok(Some(Mark { id: input.u64()?, sequence: input.u64()? }))
+    }
+
+    /// The change of the index that makes it so.
+    pub(super) fn change(&self) -> Change {
+        let value = [self.id.to_le_bytes(), self.sequence.to_le_bytes()].concat();
+        (vec![KIND_LOG], Some(value))
+    }
+}
+
+fn lost(error: tokio::task::JoinError) -> Error {
+    Error::internal("a checkpoint was lost").with("cause", error)
+}
