@@ -1,18 +1,29 @@
-"""The KV tier: put and get of 64 KiB and 1 MiB, in batches of 16, both classes."""
+"""The KV tier: put and get of 64 KiB and 1 MiB, in batches of 16, both classes.
+
+The latencies are those of whole batches.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import firepond
-from benchmarks.report import Beside, Context, Row, seconds
+from benchmarks import usage
+from benchmarks.report import Bar, Beside, Context, Row
 
 FAMILY = "KV tier"
 BATCH_COUNT = 16
 SIZES = {"64 KiB": 64 << 10, "1 MiB": 1 << 20}
+BARS = {
+    ("put", "1 MiB", "cache"): Bar("goal", 1_000.0),
+    ("get", "1 MiB", "cache"): Bar("goal", 2_000.0),
+}
 
 
 def run(address: str, context: Context) -> list[Row]:
@@ -23,15 +34,34 @@ def run(address: str, context: Context) -> list[Row]:
     for cls in ("cache", "durable"):
         with firepond.kv(address, f"bench-{cls}", cls=cls, capacity_bytes=4 << 30) as namespace:
             for label, size in SIZES.items():
-                put, get = rates(namespace, label, size, context)
                 beside = (disk, tcp) if cls == "durable" else (tcp,)
-                rows.append(Row(FAMILY, f"put {label}, {cls}", put, "MB/s", beside))
-                rows.append(Row(FAMILY, f"get {label}, {cls}", get, "MB/s", (tcp,)))
+                for name, done in measured(namespace, label, size, context).items():
+                    rate = done.size / 1e6 / done.used.elapsed_s
+                    row = Row(
+                        FAMILY,
+                        f"{name} {label}, {cls}",
+                        rate,
+                        "MB/s",
+                        beside if name == "put" else (tcp,),
+                        BARS.get((name, label, cls)),
+                        usage.per_gib(done.used, done.size),
+                        usage.percentiles(done.batches_s),
+                    )
+                    rows.append(row)
     return rows
 
 
-def rates(namespace: Any, label: str, size: int, context: Context) -> tuple[float, float]:
-    """MB/s of put and of get."""
+@dataclass(frozen=True)
+class Done:
+    """Batches that were put, or got."""
+
+    size: int
+    used: usage.Usage
+    batches_s: list[float]
+
+
+def measured(namespace: Any, label: str, size: int, context: Context) -> dict[str, Done]:
+    """put, and get of the same values."""
     total = context.size(512 << 20, 32 << 20)
     batches = total // size // BATCH_COUNT
     value = random.randbytes(size)
@@ -39,18 +69,26 @@ def rates(namespace: Any, label: str, size: int, context: Context) -> tuple[floa
     buffers = [np.empty(size, dtype=np.uint8) for _ in range(BATCH_COUNT)]
     keys = [[f"{label}/{one}/{at}" for at in range(BATCH_COUNT)] for one in range(batches)]
 
-    def put() -> None:
-        for batch in keys:
-            stored = namespace.put(batch, values)
-            failed = [one for one in stored if isinstance(one, Exception)]
-            if failed:
-                raise failed[0]
+    def put(batch: list[str]) -> None:
+        stored = namespace.put(batch, values)
+        failed = [one for one in stored if isinstance(one, Exception)]
+        if failed:
+            raise failed[0]
 
-    def get() -> None:
-        for batch in keys:
-            if namespace.get(batch, buffers) != [size] * BATCH_COUNT:
-                raise SystemExit(f"a value is missing: {namespace.stats()}")
-        if buffers[-1].tobytes() != value:
-            raise SystemExit("a value came back wrong")
+    def get(batch: list[str]) -> None:
+        if namespace.get(batch, buffers) != [size] * BATCH_COUNT:
+            raise SystemExit(f"a value is missing: {namespace.stats()}")
 
-    return total / 1e6 / seconds(put), total / 1e6 / seconds(get)
+    def each(step: Callable[[list[str]], None]) -> Done:
+        taken: list[float] = []
+
+        def work() -> None:
+            for batch in keys:
+                usage.timed(partial(step, batch), taken)
+
+        return Done(total, usage.use(context.servers, work), taken)
+
+    done = {"put": each(put), "get": each(get)}
+    if buffers[-1].tobytes() != value:
+        raise SystemExit("a value came back wrong")
+    return done

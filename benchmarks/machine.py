@@ -26,6 +26,8 @@ def measure(directory: Path, context: Context) -> None:
     limits["disk_read_bytes_per_s"] = median_rate(size, 3, lambda _: disk_read(path))
     count = context.size(20_000, 2_000)
     limits["disk_small_reads_per_s"] = count / seconds(lambda: small_reads(path, count))
+    count = context.size(2_000, 200)
+    limits["disk_small_writes_per_s"] = count / seconds(lambda: small_writes(path, count))
     path.unlink()
 
 
@@ -90,5 +92,17 @@ def small_reads(path: Path, count: int) -> None:
     try:
         for _ in range(count):
             os.preadv(descriptor, [block], random.randrange(block_count) * SMALL_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def small_writes(path: Path, count: int) -> None:
+    """Overwrites random blocks of 4 KiB past the page cache, each durable, one at a time."""
+    block = aligned(SMALL_BYTES)
+    block_count = path.stat().st_size // SMALL_BYTES
+    descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_DSYNC)
+    try:
+        for _ in range(count):
+            os.pwrite(descriptor, block, random.randrange(block_count) * SMALL_BYTES)
     finally:
         os.close(descriptor)

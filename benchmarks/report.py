@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.usage import Cost, Latency, Servers
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -30,6 +32,7 @@ class Bar:
 
     name: str
     value: float
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Row:
     unit: str
     beside: tuple[Beside, ...]
     bar: Bar | None = None
+    cost: Cost | None = None
+    latency: Latency | None = None
 
     def __post_init__(self) -> None:
         if not self.beside:
@@ -55,7 +60,9 @@ class Row:
     @property
     def reached(self) -> bool | None:
         """Whether it reached its bar; None without one."""
-        return None if self.bar is None else self.value >= self.bar.value
+        if self.bar is None:
+            return None
+        return self.value <= self.bar.value if self.bar.at_most else self.value >= self.bar.value
 
 
 @dataclass
@@ -64,6 +71,7 @@ class Context:
 
     quick: bool
     limits: dict[str, float] = field(default_factory=dict)
+    servers: Servers = field(default_factory=Servers)
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
@@ -86,10 +94,23 @@ def shown(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 100 else f"{value:,.3g} {unit}"
 
 
+COLUMNS = (
+    "family",
+    "measured",
+    "value",
+    "beside it",
+    "ratio",
+    "bar",
+    "reached",
+    "CPU: client + servers",
+    "p50 / p90 / p99 / p99.9 µs",
+)
+
+
 def print_table(console: Console, rows: list[Row]) -> None:
     """All rows, by family."""
     table = Table(title="three replicas, durability and checksums on, one machine, one run")
-    for name in ("family", "measured", "value", "beside it", "ratio", "bar", "reached"):
+    for name in COLUMNS:
         table.add_column(name, justify="right" if name in ("value", "ratio") else "left")
     family = None
     for row in rows:
@@ -100,7 +121,10 @@ def print_table(console: Console, rows: list[Row]) -> None:
         bar = "" if row.bar is None else f"{row.bar.name}: {shown(row.bar.value, row.unit)}"
         first = row.family if row.family != family else ""
         value = shown(row.value, row.unit)
-        table.add_row(first, row.name, value, beside, f"{row.ratio:.2f}", bar, verdict)
+        cost = "" if row.cost is None else str(row.cost)
+        latency = "" if row.latency is None else str(row.latency)
+        ratio = f"{row.ratio:.2f}"
+        table.add_row(first, row.name, value, beside, ratio, bar, verdict, cost, latency)
         family = row.family
     console.print(table)
 

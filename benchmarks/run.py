@@ -20,51 +20,64 @@ from benchmarks import (
     kv_values,
     machine,
     mount_rows,
+    scale,
     sdk_metadata,
+    sdk_overwrites,
     sdk_sequential,
     sdk_small_reads,
 )
 from benchmarks.report import Context, Row, as_json, print_table
+from benchmarks.usage import Servers
 from firepond.fs.local_cluster import LocalCluster
 
 ROOT = Path(__file__).resolve().parents[1]
 FREE_BYTES_MIN = 24 << 30
 READY_TIMEOUT_S = 60.0
-WIDTH = 170
+WIDTH = 220
 """Of the table in a log; a terminal has its own."""
 
 
-FAMILIES = ("sequential", "small-reads", "metadata", "mount", "kv")
+FAMILIES = ("sequential", "small-reads", "overwrites", "metadata", "mount", "kv")
 
 
 def families(address: str, directory: Path, context: Context) -> dict[str, Callable[[], list[Row]]]:
     """What is measured, by the names in FAMILIES."""
     local = directory / "local-metadata"
-    local.mkdir()
+    local.mkdir(exist_ok=True)
     return {
         "sequential": lambda: sdk_sequential.run(address, context),
         "small-reads": lambda: sdk_small_reads.run(address, context),
+        "overwrites": lambda: sdk_overwrites.run(address, context),
         "metadata": lambda: sdk_metadata.run(address, local, context),
         "mount": lambda: mount_rows.run(address, directory, context),
         "kv": lambda: kv_values.run(address, context),
     }
 
 
-def measure(console: Console, directory: Path, context: Context, only: list[str]) -> list[Row]:
+def measure(
+    console: Console, directory: Path, context: Context, only: list[str], storage_count: int = 3
+) -> list[Row]:
     """All rows, on a cluster of this run's own."""
     console.print("the machine: loopback TCP and the disk")
     machine.measure(directory, context)
-    cluster = LocalCluster(directory / "cluster", storage_count=3, replica_count=3)
+    place = directory / f"cluster-{storage_count}"
+    cluster = LocalCluster(place, storage_count=storage_count, replica_count=3)
     cluster.start()
     rows: list[Row] = []
     try:
         cluster.wait_ready(READY_TIMEOUT_S)
+        processes = cluster.processes()
+        context.servers = Servers(
+            tuple(process.pid for process in processes),
+            tuple(process.pid for process in processes if process.name.startswith("storage")),
+        )
         for name, family in families(cluster.address, directory, context).items():
             if not only or name in only:
                 console.print(f"measuring: {name}")
                 rows += family()
     finally:
         cluster.stop()
+        shutil.rmtree(place, ignore_errors=True)
     return rows
 
 
@@ -74,6 +87,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument(
         "--only", action="append", default=[], choices=FAMILIES, help="a family; may be repeated"
+    )
+    parser.add_argument(
+        "--scale", action="store_true", help="with 3 and with 6 storage processes; prints ratios"
     )
     parser.add_argument("--directory", type=Path, help="measure below this, not below build/")
     chosen = parser.parse_args()
@@ -96,7 +112,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
     try:
-        rows = measure(console, directory, context, chosen.only)
+        if chosen.scale:
+            only = chosen.only or list(scale.FAMILIES)
+            few = measure(console, directory, context, only, scale.COUNTS[0])
+            rows = measure(console, directory, context, only, scale.COUNTS[1])
+            scale.print_ratios(console, few, rows)
+        else:
+            rows = measure(console, directory, context, chosen.only)
     except KeyboardInterrupt:
         console.print("interrupted; everything was taken down")
         return 130

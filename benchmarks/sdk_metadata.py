@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import firepond
+from benchmarks import usage
 from benchmarks.report import Beside, Context, Row, seconds
 
 FAMILY = "SDK, metadata"
@@ -42,16 +43,19 @@ def run(address: str, local: Path, context: Context) -> list[Row]:
         }
         rows = []
         for name, (ours, theirs) in steps.items():
-            ours_rate = count / seconds(partial(repeat, ours, count))
-            local_rate = count / seconds(partial(repeat, theirs, count))
+            taken: list[float] = []
+            used = usage.use(context.servers, partial(repeat, ours, count, taken))
+            local_rate = count / seconds(partial(repeat, theirs, count, []))
             beside = Beside("local, not durable", local_rate)
-            rows.append(Row(FAMILY, name, ours_rate, "/s", (beside,)))
+            cost, latency = usage.per_operation(used, count), usage.percentiles(taken)
+            rate = count / used.elapsed_s
+            rows.append(Row(FAMILY, name, rate, "/s", (beside,), None, cost, latency))
         for number in range(count):
             cluster.rmdir(f"/metadata/d{number}")
             (local / f"d{number}").rmdir()
     return rows
 
 
-def repeat(step: Callable[[int], object], count: int) -> None:
+def repeat(step: Callable[[int], object], count: int, taken_s: list[float]) -> None:
     for number in range(count):
-        step(number)
+        usage.timed(partial(step, number), taken_s)
