@@ -7,5 +7,9 @@
 pub mod checkers;
 pub mod history;
 pub mod plan;
+#[cfg(feature = "python")]
+mod python;
+#[cfg(feature = "python")]
+mod python_plan;
 pub mod workload;
 pub mod world;

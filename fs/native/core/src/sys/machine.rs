@@ -231,7 +231,8 @@ impl Machine {
         tokio::spawn(self.enter(|| scoped(future)))
     }
 
-    fn is(&self, other: &Machine) -> bool {
+    /// Whether both are the same life of the same machine.
+    pub fn is(&self, other: &Machine) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
