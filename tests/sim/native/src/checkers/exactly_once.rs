@@ -29,7 +29,7 @@ pub fn check(chunk: &Chunk) -> Result<(), String> {
             if made > *version {
                 return Err(format!("{who} in version {version}, acknowledged as {made}"));
             }
-            if let Some(gone) = replaced.range(made + 1..=*version).next() {
+            if let Some(gone) = replaced.iter().find(|one| (made + 1..=*version).contains(one)) {
                 return Err(format!("{who} in version {version}, although {gone} replaced all"));
             }
         }
