@@ -75,6 +75,10 @@ class AsyncFile:
         """Cuts or extends with zeros."""
         await call(self.native.truncate, size)
 
+    async def punch_hole(self, offset: int, length: int) -> None:
+        """Makes a range zeros, as far as the file reaches."""
+        await call(self.native.punch_hole, offset, length)
+
     async def stat(self) -> FileStat:
         """The attributes of the open file."""
         return FileStat.from_row(await call(self.native.stat))
@@ -318,6 +322,10 @@ class AsyncCluster:
         """Renames; an existing destination is replaced at once."""
         native = self.cluster.native()
         await call(native.rename, path_bytes(source), path_bytes(destination), True)
+
+    async def exchange(self, first: StrPath, second: StrPath) -> None:
+        """Gives two names each other's file or directory, at once."""
+        await call(self.cluster.native().exchange, path_bytes(first), path_bytes(second))
 
     async def truncate(self, path: StrPath, size: int) -> None:
         """Cuts a file or extends it with zeros."""

@@ -119,6 +119,10 @@ class Namespace(ABC):
         """Renames; an existing destination is replaced at once."""
         self.native().rename(path_bytes(source), path_bytes(destination), True)
 
+    def exchange(self, first: StrPath, second: StrPath) -> None:
+        """Gives two names each other's file or directory, at once."""
+        self.native().exchange(path_bytes(first), path_bytes(second))
+
     def link(self, source: StrPath, destination: StrPath) -> None:
         """Gives a file a second name."""
         self.native().link(path_bytes(source), path_bytes(destination))

@@ -134,6 +134,11 @@ class RawFile(io.RawIOBase):
         self.native.truncate(length)
         return length
 
+    def punch_hole(self, offset: int, length: int) -> None:
+        """Makes a range zeros, as far as the file reaches; whole chunks give their space back."""
+        self._check(self._writable, "writing")
+        self.native.punch_hole(_natural(offset), _natural(length))
+
     def flush(self) -> None:
         """Returns when every byte written so far is durable on all replicas."""
         super().flush()

@@ -220,7 +220,7 @@ def test_rename_over_open(mount: Path) -> None:
 
 
 def test_rename_flags(mount: Path) -> None:
-    """Goal: NOREPLACE replaces nothing, EXCHANGE is refused. Oracle: errno and files."""
+    """Goal: NOREPLACE replaces nothing, EXCHANGE swaps. Oracle: errno and files."""
     (mount / "a").write_bytes(b"a")
     (mount / "b").write_bytes(b"b")
     code = (
@@ -229,7 +229,10 @@ def test_rename_flags(mount: Path) -> None:
         " int(sys.argv[3])); print(ctypes.get_errno() if r else 0)"
     )
     assert run("python3", "-c", code, mount / "a", mount / "b", "1").strip() == "17"
-    assert run("python3", "-c", code, mount / "a", mount / "b", "2").strip() == "22"
+    assert run("python3", "-c", code, mount / "a", mount / "b", "2").strip() == "0"
+    assert (mount / "b").read_bytes() == b"a"
+    assert run("python3", "-c", code, mount / "a", mount / "b", "2").strip() == "0"
+    assert run("python3", "-c", code, mount / "a", mount / "b", "4").strip() == "22"
     assert run("python3", "-c", code, mount / "a", mount / "c", "1").strip() == "0"
     assert (mount / "b").read_bytes() == b"b"
     assert (mount / "c").read_bytes() == b"a"

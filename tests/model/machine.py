@@ -28,6 +28,7 @@ from tests.model.strategies import (
     owners,
     paths,
     renames,
+    short_paths,
     targets,
     times_ns,
 )
@@ -159,15 +160,15 @@ class FileSystemMachine(RuleBasedStateMachine):
     def unlink(self, at: bool, path: Choice) -> None:
         self.apply(at, "unlink", self.path(path))
 
-    @rule(at=sides, leads_to=targets, path=paths)
+    @rule(at=sides, leads_to=targets, path=short_paths)
     def symlink(self, at: bool, leads_to: bytes, path: Choice) -> None:
         self.apply(at, "symlink", leads_to, self.path(path))
 
-    @rule(at=sides, source=paths, path=paths)
+    @rule(at=sides, source=short_paths, path=short_paths)
     def link(self, at: bool, source: Choice, path: Choice) -> None:
         self.apply(at, "link", self.path(source), self.path(path))
 
-    @rule(at=sides, source=paths, path=paths, how=renames)
+    @rule(at=sides, source=short_paths, path=short_paths, how=renames)
     def rename(self, at: bool, source: Choice, path: Choice, how: str) -> None:
         self.apply(at, "rename", self.path(source), self.path(path), how)
 

@@ -28,6 +28,8 @@ _written = st.builds(
 _index = st.integers(0, 30)
 EXISTING = st.tuples(_index, st.none())
 _new = st.tuples(_index, names)
+# For operations with two paths: which of several errors comes first is not promised everywhere.
+short_paths: st.SearchStrategy[Choice] = st.one_of(EXISTING, _new, _written)
 paths: st.SearchStrategy[Choice] = st.one_of(
     EXISTING, _new, EXISTING, _new, _written, st.just(b"a/" * 3000)
 )
@@ -51,7 +53,7 @@ opened_modes = st.sampled_from([0o644, 0o666, 0o600, 0o444, 0o777])
 modes = st.sampled_from([0o755, 0o777, 0o644, 0o000, 0o1777, 0o2755, 0o4755, 0o6711, 0o2644])
 owners = st.sampled_from([(0, 0), (7, -1), (-1, 9), (65534, 65534)])
 times_ns = st.sampled_from([0, 1, 1_000_000_000, 1_700_000_000_123_456_789])
-renames = st.sampled_from(["replace", "replace", "no_replace"])
+renames = st.sampled_from(["replace", "replace", "no_replace", "exchange"])
 
 
 def _flags(access: str, create: bool, exclusive: bool, truncate: bool, append: bool) -> OpenFlags:

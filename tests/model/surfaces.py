@@ -42,6 +42,8 @@ def check(result: int) -> None:
 class KernelSurface:
     """A directory, by system calls: of a mount or of a local file system."""
 
+    kind = "kernel"
+
     def __init__(self, name: str, root: str) -> None:
         self.name = name
         self.root = os.fsencode(root)
@@ -154,6 +156,8 @@ class KernelSurface:
 class SdkSurface:
     """A directory of a cluster, by the SDK."""
 
+    kind = "sdk"
+
     def __init__(self, name: str, cluster: Cluster, root: str) -> None:
         self.name = name
         self.cluster = cluster
@@ -217,14 +221,8 @@ class SdkSurface:
                 file.truncate(offset + length)
 
     def punch_hole(self, slot: int, offset: int, length: int) -> None:
-        """By zeros: the SDK has no call of its own."""
         with bad_descriptor():
-            file = self.files[slot]
-            if not file.writable():
-                raise io.UnsupportedOperation
-            end = min(offset + length, file.stat().st_size)
-            if offset < end:
-                file.pwrite(bytes(end - offset), offset)
+            self.files[slot].punch_hole(offset, length)
 
     def fsync(self, slot: int) -> None:
         self.files[slot].fsync()
@@ -248,8 +246,12 @@ class SdkSurface:
         self.cluster.link(self._at(source), self._at(path))
 
     def rename(self, source: bytes, path: bytes, how: str) -> None:
-        rename = {"replace": self.cluster.replace, "no_replace": self.cluster.rename}[how]
-        rename(self._at(source), self._at(path))
+        rename = {
+            "replace": self.cluster.replace,
+            "no_replace": self.cluster.rename,
+            "exchange": self.cluster.exchange,
+        }
+        rename[how](self._at(source), self._at(path))
 
     def readlink(self, path: bytes) -> bytes:
         return os.fsencode(self.cluster.readlink(self._at(path)))
@@ -304,8 +306,10 @@ class SharedSurface:
     `fsync`, and a use of a handle is preceded by `fstat`, which learns of the other side's changes.
     """
 
-    USES_OF_HANDLES = frozenset("read write pread pwrite seek extend punch_hole".split())
-    CHANGES_BY_HANDLE = frozenset("write pwrite extend punch_hole".split())
+    USES_OF_HANDLES = frozenset(
+        {"read", "write", "pread", "pwrite", "seek", "extend", "punch_hole"}
+    )
+    CHANGES_BY_HANDLE = frozenset({"write", "pwrite", "extend", "punch_hole"})
 
     def __init__(self, name: str, sdk: SdkSurface, mount: KernelSurface) -> None:
         self.name = name
@@ -313,13 +317,16 @@ class SharedSurface:
         self.by_mount = False
         self.owners: dict[int, int] = {}
 
+    @property
+    def kind(self) -> str:
+        """That of the side whose turn it is."""
+        return self.sides[self.by_mount].kind
+
     def __getattr__(self, operation: str) -> Any:
         def run(*arguments: Any) -> Any:
             first = arguments[0] if arguments else None
             if operation == "open" or not isinstance(first, int):
                 side = int(self.by_mount)
-                if operation == "access":
-                    side = 1
                 result = getattr(self.sides[side], operation)(*arguments)
                 if operation == "open":
                     self.owners[first] = side

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fixtures.cluster import TestCluster
+from tests.model.faulty_machine import FaultyMachine
 from tests.model.machine import FileSystemMachine
 from tests.model.world import CLUSTER_SETTINGS, World, made_world
 
@@ -55,3 +58,38 @@ def test_all_surfaces_agree(world: World, fixed: bool) -> None:
     if not fixed:
         factory = seed(random_seed())(factory)
     run_state_machine_as_test(factory, settings=chosen)
+
+
+@pytest.mark.timeout(900)
+def test_faults_change_nothing(world: World) -> None:
+    """Goal: servers that die, stop and come back are seen in time only. Method: random steps with
+    faults between them. Oracle: as without faults, and the replicas agree.
+    """
+    run_faulty(world, random_seed(), max_examples=3, stateful_step_count=50)
+    print(f"faults: {dict(world.fault_counts)}; slowest operation: {world.slowest_s:.1f} s")
+    assert world.fault_counts, "no fault was injected"
+
+
+def run_faulty(world: World, number: int, **more: Any) -> None:
+    """Runs the machine with faults. A failing example stays as it is: to shrink it takes hours."""
+    chosen = settings(phases=[Phase.generate], **COMMON, **more)
+    run_state_machine_as_test(seed(number)(lambda: FaultyMachine(world)), settings=chosen)
+
+
+@pytest.mark.skipif("FIREPOND_SOAK_MINUTES" not in os.environ, reason="make model-soak")
+def test_soak(world: World) -> None:
+    """Goal: as above, for long. Method: new seeds until the time is over, without and with faults.
+
+    Oracle: as above.
+    """
+    minutes = float(os.environ["FIREPOND_SOAK_MINUTES"])
+    deadline = time.monotonic() + minutes * 60
+    example_count = 0
+    while time.monotonic() < deadline:
+        number = random_seed()
+        chosen = settings(max_examples=20, stateful_step_count=100, **COMMON)
+        run_state_machine_as_test(seed(number)(lambda: FileSystemMachine(world)), settings=chosen)
+        run_faulty(world, number, max_examples=5, stateful_step_count=100)
+        example_count += 25
+    counts = dict(world.fault_counts)
+    print(f"{example_count} examples, faults: {counts}, slowest operation: {world.slowest_s:.1f} s")

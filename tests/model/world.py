@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ class World:
         self.local = local
         self.numbers = itertools.count()
         self.surfaces: list[Any] = []
+        self.slowest_s = 0.0
+        self.fault_counts: Counter[str] = Counter()
         self.shared: SharedSurface
 
     def fresh_surfaces(self) -> list[Any]:

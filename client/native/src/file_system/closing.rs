@@ -3,7 +3,7 @@
 //! Invariants: a close settles the length only after everything was acknowledged; whatever is dirty
 //! at `shutdown` is sent before it returns.
 
-use super::inode_state::InodeState;
+use super::inode_state::{COVERS_NOTHING, InodeState};
 use super::sessions::unexpected;
 use super::{FileSystem, Inner};
 use firepond_core::Result;
@@ -32,9 +32,13 @@ impl Inner {
         handle: u64,
         write: bool,
     ) -> Result<()> {
-        let (hint, write_count) = state.local.lock().hint();
+        let (hint, write_count) = match write {
+            true => state.local.lock().hint(),
+            // Another handle may have written: nothing of that is settled by this close.
+            false => (None, COVERS_NOTHING),
+        };
         let open = OpenRecord { inode: state.inode, handle, write };
-        let operation = Operation::Close { open, hint: hint.filter(|_| write) };
+        let operation = Operation::Close { open, hint };
         let result = self.settle_with(who, state, operation, write_count).await;
         self.sessions.closed(handle);
         result

@@ -31,7 +31,7 @@ pub(super) struct InodeState {
 }
 
 /// No count of writes: the settlement leaves some of them open.
-const COVERS_NOTHING: u64 = u64::MAX;
+pub(super) const COVERS_NOTHING: u64 = u64::MAX;
 
 /// What is known and dirty.
 pub(super) struct Local {

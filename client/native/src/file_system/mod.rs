@@ -5,6 +5,7 @@
 //! `write_back`, `read`, `operations`. Invariants: no operation outlives its timeout; memory is
 //! bounded by the two pools; what `flush` returned for is durable on every serving replica.
 
+mod by_path;
 mod chunk_map;
 mod closing;
 mod destination;
@@ -15,6 +16,7 @@ mod meta_calls;
 mod open_file;
 mod operations;
 mod options;
+mod punch;
 mod read;
 mod read_ahead;
 mod resolve;

@@ -64,6 +64,20 @@ impl OpenFile {
         self.state.local.lock().visible()
     }
 
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(super) fn state(&self) -> &Arc<InodeState> {
+        &self.state
+    }
+
+    /// Whether a change may begin: open for writing, and no earlier one has failed.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        self.check(self.writable, "writing")?;
+        self.take_error()
+    }
+
     /// Whether it may write.
     pub fn writable(&self) -> bool {
         self.writable
@@ -189,8 +203,7 @@ impl OpenFile {
     /// # Errors
     /// As `write`.
     pub async fn write_slice(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.check(self.writable, "writing")?;
-        self.take_error()?;
+        self.check_writable()?;
         self.inner.write(&self.state, offset, data).await
     }
 
@@ -208,8 +221,7 @@ impl OpenFile {
     /// # Errors
     /// As `write`.
     pub async fn append_slice(&self, data: &[u8]) -> Result<u64> {
-        self.check(self.writable, "writing")?;
-        self.take_error()?;
+        self.check_writable()?;
         self.inner.append(&self.state, data).await
     }
 

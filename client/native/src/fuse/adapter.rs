@@ -452,10 +452,15 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let (operations, who) = self.start(request);
+        if mode == libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE {
+            return self.run(async move {
+                send_empty(reply, operations.punch_hole(handle.0, offset, length).await);
+            });
+        }
         if mode != 0 {
             return reply.error(Errno::EOPNOTSUPP);
         }
-        let (operations, who) = self.start(request);
         self.run(async move {
             let end = offset.saturating_add(length);
             send_empty(reply, operations.extend(&who, InodeId(inode.0), handle.0, end).await);

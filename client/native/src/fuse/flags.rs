@@ -62,6 +62,8 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
         Some(RenameMode::Replace)
     } else if flags == RenameFlags::RENAME_NOREPLACE {
         Some(RenameMode::NoReplace)
+    } else if flags == RenameFlags::RENAME_EXCHANGE {
+        Some(RenameMode::Exchange)
     } else {
         None
     }
@@ -107,7 +109,7 @@ mod tests {
     fn rename_flags() {
         assert_eq!(rename_mode(RenameFlags::empty()), Some(RenameMode::Replace));
         assert_eq!(rename_mode(RenameFlags::RENAME_NOREPLACE), Some(RenameMode::NoReplace));
-        assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE), None);
+        assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE), Some(RenameMode::Exchange));
         assert_eq!(rename_mode(RenameFlags::RENAME_WHITEOUT), None);
     }
 }

@@ -136,3 +136,49 @@ async fn handles_keep_their_rights() {
     let closed = file.read_into(0, memory.sinks(&[1])).await.expect_err("closed");
     assert_eq!(closed.kind(), ErrorKind::Closed);
 }
+
+/// Goal: closing a file that was only read forgets nothing of what another handle has written and
+/// not settled. Method: acknowledged writes, then a reader comes and goes. Oracle: the size stays
+/// while its close is answered, and is settled by the writer's close.
+#[tokio::test]
+async fn a_readers_close_settles_nothing() {
+    let world = World::new().await;
+    let files = world.client(FileSystemOptions::default());
+    let file = create(&files, "f").await;
+    file.write_slice(0, &pattern(500, 3)).await.expect("takes in");
+    file.flush().await.expect("flushes");
+    open(&files, "f", false).await.close().await.expect("closes");
+    for _ in 0..100 {
+        assert_eq!(file.attributes().size_bytes, 500);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    file.close().await.expect("closes");
+    let reader = world.client(FileSystemOptions::default());
+    let file = open(&reader, "f", false).await;
+    assert_eq!(read(&file, 0, 900).await, pattern(500, 3));
+}
+
+/// Goal: a hole reads as zeros, through the bytes that were not sent yet too, and ends at the end
+/// of the file. Method: holes over edges, whole chunks, the end and nothing. Oracle: a vector.
+#[tokio::test]
+async fn holes_are_punched() {
+    let world = World::new().await;
+    let files = world.client(FileSystemOptions::default());
+    let file = create(&files, "f").await;
+    let mut expected = pattern(4 * CHUNK + 100, 7);
+    file.write(0, Bytes::from(expected.clone())).await.expect("takes in");
+    let (chunk, end) = (CHUNK, expected.len());
+    for (from, to) in
+        [(10, 20), (chunk - 5, 3 * chunk + 5), (end - 9, end + 50), (end + 1, end + 2)]
+    {
+        file.punch_hole(from as u64, (to - from) as u64).await.expect("punches");
+        expected[from.min(end)..to.min(end)].fill(0);
+        assert_eq!(read(&file, 0, end + 60).await, expected, "{from}..{to}");
+    }
+    file.punch_hole(0, u64::MAX).await.expect("punches");
+    assert_eq!(read(&file, 0, end + 60).await, vec![0; end]);
+    file.close().await.expect("closes");
+    let reader = world.client(FileSystemOptions::default());
+    let file = open(&reader, "f", false).await;
+    assert_eq!(read(&file, 0, end + 60).await, vec![0; end]);
+}

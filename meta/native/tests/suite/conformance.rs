@@ -15,6 +15,7 @@ on_both_engines!(
     hard_links_count,
     symbolic_links_hold_paths,
     rename_replaces_what_posix_lets_it,
+    rename_exchanges_names,
     pages_cover_a_directory_once,
     chmod_chown_and_utimens,
     set_group_id_is_inherited,
@@ -152,6 +153,36 @@ async fn rename_replaces_what_posix_lets_it<S: KvStore>(world: World<S>) {
     let fresh = rename((ROOT, "other"), (ROOT, "fresh"), RenameMode::NoReplace);
     root.call(fresh).await.unwrap();
     assert_eq!(root.names(ROOT).await, ["empty", "fresh"]);
+}
+
+/// Goal: an exchange swaps two names of any kinds, or nothing. Method: files and directories in and
+/// across directories, each refusal. Oracle: inodes, parents and link counts, by hand.
+async fn rename_exchanges_names<S: KvStore>(world: World<S>) {
+    let root = world.root();
+    let one = root.mkdir(ROOT, "one").await.unwrap().inode;
+    let two = root.mkdir(ROOT, "two").await.unwrap().inode;
+    let inner = root.mkdir(one, "inner").await.unwrap().inode;
+    let file = root.touch(two, "file").await.unwrap().inode;
+    let exchange = async |from, to| root.call(rename(from, to, RenameMode::Exchange)).await;
+    exchange((one, "inner"), (two, "file")).await.unwrap();
+    assert_eq!(root.lookup(one, "inner").await.unwrap().inode, file);
+    assert_eq!(root.lookup(two, "file").await.unwrap().inode, inner);
+    assert_eq!(root.lookup(inner, "..").await.unwrap().inode, two);
+    assert_eq!(root.stat(one).await.unwrap().link_count, 2);
+    assert_eq!(root.stat(two).await.unwrap().link_count, 3);
+    exchange((ROOT, "one"), (ROOT, "two")).await.unwrap();
+    assert_eq!(root.lookup(ROOT, "one").await.unwrap().inode, two);
+    assert_eq!(root.stat(ROOT).await.unwrap().link_count, 4);
+    exchange((two, "file"), (ROOT, "two")).await.unwrap();
+    assert_eq!(root.lookup(two, "file").await.unwrap().inode, one);
+    assert_eq!(root.stat(two).await.unwrap().link_count, 3);
+    let refused = async |from, to| exchange(from, to).await.unwrap_err().kind();
+    assert_eq!(refused((ROOT, "one"), (ROOT, "absent")).await, ErrorKind::NotFound);
+    assert_eq!(refused((ROOT, "absent"), (ROOT, "one")).await, ErrorKind::NotFound);
+    assert_eq!(refused((ROOT, "one"), (two, "file")).await, ErrorKind::BadRename);
+    assert_eq!(refused((two, "file"), (ROOT, "one")).await, ErrorKind::BadRename);
+    exchange((ROOT, "one"), (ROOT, "one")).await.unwrap();
+    assert_eq!(root.names(ROOT).await, ["one", "two"]);
 }
 
 /// Goal: pages neither repeat nor skip, in name order, with attributes. Oracle: the set of names.

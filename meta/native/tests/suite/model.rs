@@ -133,6 +133,13 @@ impl Model {
         Ok(())
     }
 
+    fn is_below(&self, mut place: usize, directory: usize) -> bool {
+        while place != directory && place != 0 {
+            place = self.nodes[place].parent;
+        }
+        place == directory
+    }
+
     fn rename(
         &mut self,
         from: (usize, &'static str),
@@ -144,24 +151,21 @@ impl Model {
         let moved = self.entry(from.0, from.1)?;
         let is_directory =
             |model: &Model, node: usize| model.nodes[node].kind == InodeKind::Directory;
-        if is_directory(self, moved) && from.0 != to.0 {
-            let mut at = to.0;
-            while at != 0 {
-                if at == moved {
-                    return Err(ErrorKind::BadRename);
-                }
-                at = self.nodes[at].parent;
-            }
+        if keep && self.entry(to.0, to.1).is_ok() {
+            return Err(ErrorKind::AlreadyExists);
+        }
+        if is_directory(self, moved) && self.is_below(to.0, moved) {
+            return Err(ErrorKind::BadRename);
         }
         if let Ok(replaced) = self.entry(to.0, to.1) {
-            if keep {
-                return Err(ErrorKind::AlreadyExists);
-            }
             if replaced == moved {
                 return Ok(());
             }
             match (is_directory(self, moved), is_directory(self, replaced)) {
                 (true, false) => return Err(ErrorKind::NotADirectory),
+                (false, true) if self.is_below(from.0, replaced) => {
+                    return Err(ErrorKind::DirectoryNotEmpty);
+                }
                 (false, true) => return Err(ErrorKind::IsADirectory),
                 _ if !self.nodes[replaced].entries.is_empty() => {
                     return Err(ErrorKind::DirectoryNotEmpty);

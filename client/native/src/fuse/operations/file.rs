@@ -142,6 +142,11 @@ impl Operations {
         self.files.remove(handle)?.file.close().await
     }
 
+    /// fallocate(2) with a hole: zeros, as far as the file reaches.
+    pub(crate) async fn punch_hole(&self, handle: u64, offset: u64, length: u64) -> Result<()> {
+        self.files.get(handle)?.file.punch_hole(offset, length).await
+    }
+
     /// posix_fallocate: the file becomes at least `end` long. Space is not reserved: chunks take
     /// space when they are written. Never a truncation, so that a writer that is faster loses
     /// nothing.

@@ -132,6 +132,8 @@ pub enum RenameMode {
     Replace,
     /// Fails with `AlreadyExists`.
     NoReplace,
+    /// Gives it the old name; fails with `NotFound` when there is none.
+    Exchange,
 }
 
 /// A metadata operation. Names are raw bytes.

@@ -135,6 +135,19 @@ impl PyFile {
         self.shared.run(py, done, async move { file.close().await })
     }
 
+    /// Makes a range zeros, as far as the file reaches; whole chunks of it take no more space.
+    #[pyo3(signature = (offset, length, done=None))]
+    fn punch_hole(
+        &self,
+        py: Python<'_>,
+        offset: u64,
+        length: u64,
+        done: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let file = Arc::clone(&self.file);
+        self.shared.run(py, done, async move { file.punch_hole(offset, length).await })
+    }
+
     /// Cuts or extends the file with zeros.
     #[pyo3(signature = (size, done=None))]
     fn truncate(&self, py: Python<'_>, size: u64, done: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {

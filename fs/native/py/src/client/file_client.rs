@@ -134,8 +134,7 @@ impl PyFileClient {
         };
         let (files, who) = self.parts()?;
         self.shared.run(py, done, async move {
-            let inode = files.resolve(&who, &path, follow).await?.inode;
-            files.set_attributes(&who, inode, changes).await
+            files.set_attributes_at(&who, &path, follow, changes).await
         })
     }
 
@@ -149,10 +148,7 @@ impl PyFileClient {
         done: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (files, who) = self.parts()?;
-        self.shared.run(py, done, async move {
-            let (parent, name) = files.resolve_parent(&who, &path).await?;
-            files.make_directory(&who, parent, &name, mode).await
-        })
+        self.shared.run(py, done, async move { files.make_directory_at(&who, &path, mode).await })
     }
 
     /// rmdir.
@@ -164,10 +160,7 @@ impl PyFileClient {
         done: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (files, who) = self.parts()?;
-        self.shared.run(py, done, async move {
-            let (parent, name) = files.resolve_parent(&who, &path).await?;
-            files.remove_directory(&who, parent, &name).await
-        })
+        self.shared.run(py, done, async move { files.remove_directory_at(&who, &path).await })
     }
 
     /// Removes a name of a file or symbolic link.
@@ -179,10 +172,7 @@ impl PyFileClient {
         done: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (files, who) = self.parts()?;
-        self.shared.run(py, done, async move {
-            let (parent, name) = files.resolve_parent(&who, &path).await?;
-            files.unlink(&who, parent, &name).await
-        })
+        self.shared.run(py, done, async move { files.unlink_at(&who, &path).await })
     }
 
     /// Renames; without `replace` an existing destination is an error.
@@ -197,10 +187,25 @@ impl PyFileClient {
     ) -> PyResult<Py<PyAny>> {
         let mode = if replace { RenameMode::Replace } else { RenameMode::NoReplace };
         let (files, who) = self.parts()?;
+        self.shared.run(
+            py,
+            done,
+            async move { files.rename_at(&who, &path, &new_path, mode).await },
+        )
+    }
+
+    /// Gives two names each other's file or directory.
+    #[pyo3(signature = (path, new_path, done=None))]
+    fn exchange(
+        &self,
+        py: Python<'_>,
+        path: Vec<u8>,
+        new_path: Vec<u8>,
+        done: Option<Py<PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let (files, who) = self.parts()?;
         self.shared.run(py, done, async move {
-            let from = files.resolve_parent(&who, &path).await?;
-            let to = files.resolve_parent(&who, &new_path).await?;
-            files.rename(&who, (from.0, &from.1), (to.0, &to.1), mode).await
+            files.rename_at(&who, &path, &new_path, RenameMode::Exchange).await
         })
     }
 
@@ -214,11 +219,7 @@ impl PyFileClient {
         done: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (files, who) = self.parts()?;
-        self.shared.run(py, done, async move {
-            let inode = files.resolve(&who, &path, false).await?.inode;
-            let (parent, name) = files.resolve_parent(&who, &new_path).await?;
-            files.link(&who, inode, parent, &name).await
-        })
+        self.shared.run(py, done, async move { files.link_at(&who, &path, &new_path).await })
     }
 
     /// Makes a symbolic link.
@@ -231,10 +232,7 @@ impl PyFileClient {
         done: Option<Py<PyAny>>,
     ) -> PyResult<Py<PyAny>> {
         let (files, who) = self.parts()?;
-        self.shared.run(py, done, async move {
-            let (parent, name) = files.resolve_parent(&who, &path).await?;
-            files.make_symlink(&who, parent, &name, &target).await
-        })
+        self.shared.run(py, done, async move { files.make_symlink_at(&who, &target, &path).await })
     }
 
     /// The target of a symbolic link.
