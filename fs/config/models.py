@@ -207,6 +207,11 @@ class StorageSettings(Section):
         ge=MEBIBYTE,
         description="The most that this node sends to replicas that are being resynced.",
     )
+    scrub_bytes_per_second: int = Field(
+        default=32 * MEBIBYTE,
+        ge=MEBIBYTE,
+        description="The most that this node reads to find chunks that rotted; clients go first.",
+    )
     disk_engine: Literal["auto", "io_uring", "positional"] = Field(
         default="auto",
         description="How disks are driven; auto takes io_uring when the kernel allows it.",

@@ -155,6 +155,7 @@ class StorageRole:
             "cache_bytes": storage.cache_bytes,
             "worker_count": storage.workers,
             "resync_bytes_per_second": storage.resync_bytes_per_second,
+            "scrub_bytes_per_second": storage.scrub_bytes_per_second,
             "disk_engine": storage.disk_engine,
         }
         listen = f"{place.listen_host}:{place.storage_port}"

@@ -2,5 +2,6 @@
 
 pub mod chain;
 pub mod resync;
+pub mod scrub;
 pub mod service;
 pub mod store;

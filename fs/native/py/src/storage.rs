@@ -9,7 +9,7 @@ use firepond_core::ids::{ChainId, Incarnation, NodeId, TargetId};
 use firepond_core::routing::{LocalState, RoutingHandle};
 use firepond_core::{Error, ErrorKind, Result};
 use firepond_storage::service::{
-    DiskStatus, EngineOptions, EngineStatus, StorageEngine, TargetStatus,
+    DiskStatus, EngineOptions, EngineStatus, ScrubStatus, StorageEngine, TargetStatus,
 };
 use parking_lot::RwLock;
 use pyo3::prelude::*;
@@ -33,7 +33,7 @@ impl PyStorageEngine {
     /// Checks the options; `start` opens the disks and listens.
     ///
     /// Options: `buffer_bytes`, `cache_bytes`, `worker_count`, `resync_bytes_per_second`,
-    /// `disk_engine` ("auto", "io_uring" or "positional").
+    /// `scrub_bytes_per_second`, `disk_engine` ("auto", "io_uring" or "positional").
     #[new]
     fn new(
         node_id: u32,
@@ -52,6 +52,7 @@ impl PyStorageEngine {
             cache_bytes: 64 << 20,
             worker_count: 2,
             resync_bytes_per_second: 256 << 20,
+            scrub_bytes_per_second: 32 << 20,
             disk_engine: "auto".to_owned(),
         };
         for (name, value) in options {
@@ -162,6 +163,7 @@ fn apply(options: &mut EngineOptions, name: &str, value: &Bound<'_, PyAny>) -> P
         "cache_bytes" => options.cache_bytes = value.extract()?,
         "worker_count" => options.worker_count = value.extract()?,
         "resync_bytes_per_second" => options.resync_bytes_per_second = value.extract()?,
+        "scrub_bytes_per_second" => options.scrub_bytes_per_second = value.extract()?,
         "disk_engine" => options.disk_engine = value.extract()?,
         _ => {
             let error = Error::new(ErrorKind::ConfigInvalid, "no such option of the engine");
@@ -212,6 +214,7 @@ fn target_dict<'py>(py: Python<'py>, target: &TargetStatus) -> PyResult<Bound<'p
     dict.set_item("dirty_count", target.dirty_count)?;
     dict.set_item("complete_through", target.complete_through.0)?;
     dict.set_item("full", target.full)?;
+    dict.set_item("scrub", scrub_dict(py, &target.scrub)?)?;
     let resync = target.resync.as_ref().map(|resync| {
         let dict = PyDict::new(py);
         dict.set_item("successor", resync.successor.0)?;
@@ -222,6 +225,17 @@ fn target_dict<'py>(py: Python<'py>, target: &TargetStatus) -> PyResult<Bound<'p
         Ok::<_, PyErr>(dict)
     });
     dict.set_item("resync", resync.transpose()?)?;
+    Ok(dict)
+}
+
+fn scrub_dict<'py>(py: Python<'py>, scrub: &ScrubStatus) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("chunks_checked", scrub.chunks_checked)?;
+    dict.set_item("bytes_checked", scrub.bytes_checked)?;
+    dict.set_item("bad_count", scrub.bad_count)?;
+    dict.set_item("repaired_count", scrub.repaired_count)?;
+    dict.set_item("unrepairable_count", scrub.unrepairable_count)?;
+    dict.set_item("last_pass_unix_s", scrub.last_pass_unix_s)?;
     Ok(dict)
 }
 

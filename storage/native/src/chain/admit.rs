@@ -85,7 +85,7 @@ pub fn admit(
             admit_forward(standing, facts, state, version, full_chunk)?
         }
     };
-    let grows = !matches!(facts.kind, UpdateKind::Remove);
+    let grows = !matches!(facts.kind, UpdateKind::Remove | UpdateKind::PunchHole);
     if matches!(verdict, Verdict::Begin { .. }) && grows && room == Room::Full {
         return Err(refuse(
             ErrorKind::DiskFull,
@@ -123,7 +123,7 @@ fn admit_client(standing: &Standing, facts: &Facts, state: Option<&ChunkState>) 
         UpdateKind::Create if exists => {
             Err(refuse(ErrorKind::ChunkExists, "the chunk exists", standing, facts))
         }
-        UpdateKind::Remove if !exists => Ok(Verdict::Done(UpdateReply {
+        UpdateKind::Remove | UpdateKind::PunchHole if !exists => Ok(Verdict::Done(UpdateReply {
             version,
             chain_version: standing.chain_version,
             checksum: 0,

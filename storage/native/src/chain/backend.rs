@@ -5,8 +5,8 @@
 //! it.
 
 use crate::store::{
-    ChangePlace, ChunkState, ChunkStore, ChunkWrite, Marks, ReadImage, ReadVersion, TargetUsage,
-    VersionState,
+    ChangePlace, ChunkState, ChunkStore, ChunkWrite, Marks, ReadImage, ReadVersion, ScrubPlace,
+    TargetUsage, VersionState,
 };
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
 use firepond_core::{Error, Result};
@@ -68,6 +68,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn marks(&self, target: TargetId) -> Result<Marks>;
     /// Raises the marks of a target; durable soon after.
     fn raise_marks(&self, target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()>;
+    /// How far the scrubber is in a target.
+    fn scrub_place(&self, target: TargetId) -> Result<ScrubPlace>;
+    /// Remembers how far the scrubber is; durable soon after.
+    fn set_scrub_place(&self, target: TargetId, place: &ScrubPlace) -> Result<()>;
     /// Remembers durably that a target was complete.
     fn mark_served(&self, target: TargetId) -> Result<()>;
     /// Space of a target.
@@ -147,6 +151,14 @@ impl Backend for ChunkStore {
 
     fn raise_marks(&self, target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()> {
         ChunkStore::raise_marks(self, target, raised)
+    }
+
+    fn scrub_place(&self, target: TargetId) -> Result<ScrubPlace> {
+        ChunkStore::scrub_place(self, target)
+    }
+
+    fn set_scrub_place(&self, target: TargetId, place: &ScrubPlace) -> Result<()> {
+        ChunkStore::set_scrub_place(self, target, place)
     }
 
     fn mark_served(&self, target: TargetId) -> Result<()> {

@@ -138,7 +138,7 @@ pub(super) fn stored_kind(kind: UpdateKind) -> UpdateKind {
 fn check(update: &UpdateRequest, payload: &Payload) -> Result<()> {
     let bytes = match update.kind {
         UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create => update.len as usize,
-        UpdateKind::Truncate | UpdateKind::Remove => 0,
+        UpdateKind::Truncate | UpdateKind::Remove | UpdateKind::PunchHole => 0,
     };
     let whole = matches!(update.kind, UpdateKind::Replace | UpdateKind::Create);
     let end = u64::from(update.offset) + u64::from(update.len);

@@ -2,7 +2,7 @@
 //!
 //! Invariants: only exactly the version that is committed here is taken, and only if its bytes have
 //! the checksum that is stored here; the chunk is replaced under its lock and never under a pending
-//! version; every mended chunk is one WARN line, as a disk that rots is the operator's business.
+//! version; every bad chunk is one WARN line, as a disk that rots is the operator's business.
 
 use super::backend::Backend;
 use super::replica::Replica;
@@ -41,7 +41,10 @@ impl<B: Backend> Replica<B> {
         let Some(wanted) = committed.filter(|one| !one.removed && fits(which, one)) else {
             return Err(error);
         };
-        let (bytes, source) = self.fetch(chunk, &wanted).await.map_err(|_| error)?;
+        let (bytes, source) = match self.fetch_noted(chunk, &wanted).await {
+            Ok(found) => found,
+            Err(_) => return Err(error),
+        };
         let (replica, copy) = (Arc::clone(self), bytes.clone());
         to_its_end(async move {
             let guard = replica.lock(chunk).await?;
@@ -62,12 +65,27 @@ impl<B: Backend> Replica<B> {
         })
     }
 
+    /// Mends a chunk whose committed version is rotten.
+    ///
+    /// # Errors
+    /// When no replica has the version, or the store fails.
+    pub(crate) async fn repair(self: &Arc<Self>, chunk: ChunkId) -> Result<()> {
+        let replica = Arc::clone(self);
+        to_its_end(async move {
+            let guard = replica.lock(chunk).await?;
+            let result = replica.repair_locked(chunk).await;
+            drop(guard);
+            result
+        })
+        .await
+    }
+
     /// Mends the committed version of a chunk under its lock.
     pub(super) async fn repair_locked(&self, chunk: ChunkId) -> Result<()> {
         let state = self.backend.state(self.target, chunk)?;
         let wanted = state.and_then(|state| state.committed).filter(|one| !one.removed);
         let Some(wanted) = wanted else { return Ok(()) };
-        let (bytes, source) = self.fetch(chunk, &wanted).await?;
+        let (bytes, source) = self.fetch_noted(chunk, &wanted).await?;
         self.mend_locked(chunk, &wanted, &bytes, source).await
     }
 
@@ -84,10 +102,12 @@ impl<B: Backend> Replica<B> {
         }
         let which = ReadVersion::Committed;
         if self.backend.read(self.target, chunk, which, 0, wanted.len).await.is_ok() {
-            return Ok(()); // Somebody else was faster.
+            self.findings.repaired(chunk); // Somebody else was faster.
+            return Ok(());
         }
         self.backend.apply(self.target, mended(chunk, wanted, &state, bytes)).await?;
         self.node.count_repaired();
+        self.findings.repaired(chunk);
         tracing::warn!(
             %chunk,
             target_id = self.target.0,
@@ -96,6 +116,26 @@ impl<B: Backend> Replica<B> {
             "a rotten chunk was mended from another replica"
         );
         Ok(())
+    }
+
+    /// As `fetch`, of a chunk that was found to be rotten: the first time is noted, and told if
+    /// nobody has it.
+    async fn fetch_noted(
+        &self,
+        chunk: ChunkId,
+        wanted: &VersionState,
+    ) -> Result<(Bytes, ChainTarget)> {
+        let news = self.findings.bad(chunk);
+        let found = self.fetch(chunk, wanted).await;
+        let durable = self.standing().durability == Durability::Durable;
+        match &found {
+            // Values of the class `cache` may be lost at a crash: a miss, and nobody's business.
+            Err(error) if news && durable => tracing::warn!(
+                %chunk, target_id = self.target.0, %error, "a rotten chunk cannot be mended"
+            ),
+            _ => {}
+        }
+        found
     }
 
     /// The bytes of exactly this version from another serving replica.

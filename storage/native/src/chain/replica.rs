@@ -9,6 +9,7 @@
 use super::backend::Backend;
 use super::dirty::DirtyChunks;
 use super::epochs::Epochs;
+use super::findings::Findings;
 use super::job::Job;
 use super::locks::{ChunkGuard, ChunkLocks};
 use super::node::Node;
@@ -50,6 +51,8 @@ pub struct Replica<B> {
     pub disk_index: u32,
     /// Values of the KV tier, by last use.
     pub values: ValueIndex,
+    /// What was found of its chunks.
+    pub findings: Findings,
     pub(super) locks: ChunkLocks,
     pub(super) dirty: DirtyChunks,
     served: AtomicBool,
@@ -106,6 +109,7 @@ impl<B: Backend> Replica<B> {
             promised,
             disk_index,
             values: ValueIndex::default(),
+            findings: Findings::default(),
             locks: ChunkLocks::default(),
             dirty,
             served: AtomicBool::new(served),

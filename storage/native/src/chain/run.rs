@@ -66,7 +66,7 @@ impl<B: Backend> Replica<B> {
     async fn replicate_locked(&self, job: &Job) -> Result<UpdateReply> {
         let facts = job.facts();
         let (room, _promise) = match facts.kind {
-            UpdateKind::Remove => (Room::Ample, None),
+            UpdateKind::Remove | UpdateKind::PunchHole => (Room::Ample, None),
             _ => {
                 let len = u64::from(job.update.len);
                 let (room, promise) = self.promised.judge(self.backend.disk_space(), len);

@@ -7,10 +7,12 @@
 
 use super::handler::StorageService;
 use super::housekeeping::{Housekeeping, Resyncs, Running};
-use super::status::{DiskStatus, EngineStatus, ResyncStatus, TargetStatus};
+use super::status::{DiskStatus, EngineStatus, ResyncStatus, ScrubStatus, TargetStatus};
+use crate::chain::findings::Findings;
 use crate::chain::replica::Place;
 use crate::chain::space::Promised;
 use crate::chain::{Node, Replica};
+use crate::scrub::Scrubber;
 use crate::store::{ChunkStore, StoreOptions, TargetRecord};
 use firepond_core::buffer::BufferPool;
 use firepond_core::ids::{ChainId, ChunkId, Incarnation, NodeId, TargetId};
@@ -23,7 +25,7 @@ use firepond_core::transport::{Listener, PeerAddress, Transport};
 use firepond_core::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -51,6 +53,8 @@ pub struct EngineOptions {
     pub worker_count: usize,
     /// The bound on resync traffic.
     pub resync_bytes_per_second: u64,
+    /// The bound on what the scrubber reads.
+    pub scrub_bytes_per_second: u64,
     /// "auto", "io_uring" or "positional".
     pub disk_engine: String,
 }
@@ -123,6 +127,8 @@ impl StorageEngine {
         let housekeeping = Housekeeping::new(Arc::clone(&service), options.resync_bytes_per_second);
         let resyncs = Arc::clone(&housekeeping.resyncs);
         task::spawn(housekeeping.run());
+        let scrubber = Scrubber::new(Arc::clone(&service), options.scrub_bytes_per_second);
+        task::spawn(scrubber.run());
         tracing::info!(address = %listener.address(), disks = disks.len(), "storage listens");
         Ok(StorageEngine { service, disks, resyncs, listener, runtime: None })
     }
@@ -249,6 +255,7 @@ impl StorageEngine {
             dirty_count: replica.dirty_count() as u64,
             complete_through: marks.map(|marks| marks.complete_through).unwrap_or_default(),
             full: replica.is_full(),
+            scrub: scrub_status(&replica.findings),
             resync: resync.map(|running| resync_status(&running)),
         }
     }
@@ -346,6 +353,18 @@ fn load_values(replica: &Replica<ChunkStore>) -> Result<()> {
     values.sort_unstable();
     replica.values.load(values.into_iter().map(|(_, chunk, len)| (chunk, len)));
     Ok(())
+}
+
+fn scrub_status(findings: &Findings) -> ScrubStatus {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    ScrubStatus {
+        chunks_checked: count(&findings.chunks_checked),
+        bytes_checked: count(&findings.bytes_checked),
+        bad_count: count(&findings.bad_count),
+        repaired_count: count(&findings.repaired_count),
+        unrepairable_count: findings.unrepaired_count(),
+        last_pass_unix_s: count(&findings.last_pass_unix_s),
+    }
 }
 
 fn resync_status(running: &Running) -> ResyncStatus {

@@ -48,6 +48,11 @@ impl<B: Backend> StorageService<B> {
         }
     }
 
+    /// Whether so much is being read that work without haste should wait.
+    pub fn is_busy(&self) -> bool {
+        self.read_budget.available_permits() < self.read_units / 2
+    }
+
     async fn answer(&self, request: IncomingRequest) -> Result<OutgoingReply> {
         let deadline = request.deadline;
         match request.kind {

@@ -18,5 +18,5 @@ mod targets;
 pub use engine::{EngineOptions, OpenDisk, StorageEngine};
 pub use handler::StorageService;
 pub use housekeeping::Housekeeping;
-pub use status::{DiskStatus, EngineStatus, ResyncStatus, TargetStatus};
+pub use status::{DiskStatus, EngineStatus, ResyncStatus, ScrubStatus, TargetStatus};
 pub use targets::Targets;

@@ -19,6 +19,23 @@ pub struct ResyncStatus {
     pub started_ms: u64,
 }
 
+/// What was found of the chunks of a target, by the scrubber and by reads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScrubStatus {
+    /// Chunks that the scrubber read.
+    pub chunks_checked: u64,
+    /// Bytes of them.
+    pub bytes_checked: u64,
+    /// Chunks that were rotten, or different from the chain's.
+    pub bad_count: u64,
+    /// Of these: made good again.
+    pub repaired_count: u64,
+    /// Of these: bad until now.
+    pub unrepairable_count: u64,
+    /// When the scrubber had seen every chunk last, in seconds since 1970; 0: not yet.
+    pub last_pass_unix_s: u64,
+}
+
 /// One target.
 #[derive(Clone, Debug)]
 pub struct TargetStatus {
@@ -46,6 +63,8 @@ pub struct TargetStatus {
     pub complete_through: ChangeStamp,
     /// It stays out of its chain until its disk has room.
     pub full: bool,
+    /// What was found of its chunks.
+    pub scrub: ScrubStatus,
     /// The resync of its successor, while one runs.
     pub resync: Option<ResyncStatus>,
 }

@@ -7,7 +7,7 @@
 //! again writes no entry.
 //!
 //! Two marks belong to a target. `complete_through`: it holds every acknowledged update up to there;
-//! set by the chain (`resync`), written without a sync, for a mark that is lost makes a walk
+//! set by the chain (`resync`), durable with the next group, for a mark that is lost makes a walk
 //! longer and nothing else. `purged_through`: removals up to there may be forgotten here, so that
 //! the walk from an older mark would miss them; durable before they are. A target of a release
 //! without stamps has no marks: its chunks have no entries, so nothing is known of it until a floor
@@ -15,10 +15,10 @@
 //!
 //! Invariants: marks never go back; a record that is visible has its entry (chains of the class
 //! `cache` aside, whose records are visible first and which are never walked).
-//! Locks: a target's `marks`, held while they are written.
+//! Locks: a target's `marks`, then `lazy`.
 
 use super::codec::{Input, corrupt};
-use super::core::{Core, Target};
+use super::core::Core;
 use super::index::Change;
 use super::record::{ChunkKey, Record};
 use firepond_core::ids::{ChangeStamp, ChunkId, TargetId};
@@ -130,20 +130,24 @@ pub(super) fn raise(
         return Ok(());
     }
     assert!(next.complete_through >= marks.complete_through, "a target stays complete");
-    let change = marks_change(target, Some(&next));
-    core.index.write(vec![change], false).map_err(|error| core.fail_disk(&error))?;
+    let (key, value) = marks_change(target, Some(&next));
+    core.lazy.lock().insert(key, value);
     *marks = next;
     Ok(())
 }
 
-/// The change that remembers that removals are about to be forgotten; none if it is known.
-pub(super) fn purged(target: &Target, id: TargetId, stamp: ChangeStamp) -> Option<Change> {
-    let mut marks = target.marks.lock();
+/// The change that remembers that removals are about to be forgotten; none if it is known. It is
+/// newer than one that waits for a group.
+pub(super) fn purged(core: &Core, target: TargetId, stamp: ChangeStamp) -> Option<Change> {
+    let entry = core.target(target).ok()?;
+    let mut marks = entry.marks.lock();
     if marks.purged_through >= stamp {
         return None;
     }
     marks.purged_through = stamp;
-    Some(marks_change(id, Some(&marks)))
+    let change = marks_change(target, Some(&marks));
+    core.lazy.lock().remove(&change.0);
+    Some(change)
 }
 
 fn change_key(target: TargetId, stamp: ChangeStamp, chunk: ChunkId) -> Vec<u8> {

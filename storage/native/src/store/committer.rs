@@ -10,6 +10,7 @@
 //! is written. A failed sync fails the disk: nothing can be said of what was written.
 
 use super::codec::{chunk_key, encode_record, tombstone_key};
+use super::compact;
 use super::core::Core;
 use super::image::Extent;
 use super::index::Change;
@@ -20,6 +21,7 @@ use super::record::{ChunkKey, Record};
 use firepond_core::Result;
 use firepond_core::ids::ChangeStamp;
 use firepond_core::sys::clock::{self, Instant};
+use firepond_core::sys::task;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -150,6 +152,12 @@ impl QueueState {
 pub(super) async fn run(core: Arc<Core>) {
     let core = &core;
     checkpoint(core).await; // What opening replayed.
+    let compaction = task::spawn(compact::run(Arc::clone(core)));
+    serve(core).await;
+    compaction.abort();
+}
+
+async fn serve(core: &Arc<Core>) {
     let mut maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
     loop {
         match core.queue.wait(core.options.lazy_interval, maintenance_at).await {
@@ -167,7 +175,7 @@ pub(super) async fn run(core: Arc<Core>) {
 }
 
 async fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
-    if jobs.is_empty() {
+    if jobs.is_empty() && core.lazy.lock().is_empty() {
         return;
     }
     core.group_count.fetch_add(1, Ordering::Relaxed);
@@ -202,7 +210,8 @@ async fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
     if core.unsynced.swap(false, Ordering::AcqRel) || grown {
         core.file.sync_in_place().await?;
     }
-    let changes = changes(jobs);
+    let mut changes = changes(jobs);
+    changes.extend(std::mem::take(&mut *core.lazy.lock()));
     let pages: Vec<&LoggedPage> = jobs.iter().flat_map(|job| &job.pages).collect();
     match log.append(core, &changes, &pages).await? {
         true => core.index.write(changes, false),
@@ -240,6 +249,9 @@ fn finish(core: &Core, job: Job) {
             core.cache.publish_written(job.key, record.clone());
             core.note_pending(job.key, record.as_deref());
         }
+    }
+    if let Some(record) = &job.record {
+        core.note_pieces(job.key, record);
     }
     let freed = core.epochs.retire(job.freed);
     core.space.free(&freed);

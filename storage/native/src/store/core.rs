@@ -4,6 +4,7 @@
 //! `epochs`, `space`, `targets`, `pending`, the committer's queue), never two of those at a time.
 
 use super::cache::{Found, RecordCache};
+use super::cached_writes::CachedWrites;
 use super::changes::Marks;
 use super::codec::{chunk_key, decode_record};
 use super::committer::Queue;
@@ -11,23 +12,28 @@ use super::epochs::Epochs;
 use super::index::ChunkIndex;
 use super::locks::ChunkLocks;
 use super::log::Log;
-use super::record::{ChunkKey, Record, units_of};
+use super::record::{ChunkKey, Record, Version, units_of};
 use super::space::Space;
 use super::types::{StoreOptions, TargetRecord};
 use arc_swap::ArcSwapOption;
 use firepond_core::buffer::BufferPool;
-use firepond_core::ids::TargetId;
+use firepond_core::ids::{NamespaceId, TargetId};
 use firepond_core::sys::disk::{Disk, DiskFile};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// Chunks that are noted for compaction.
+const FRAGMENTED_MAX_COUNT: usize = 4096;
 
 /// The shared parts of a store.
 pub(super) struct Core {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) file: Arc<dyn DiskFile>,
+    /// The same file, for values that may be lost.
+    pub(super) cached_writes: CachedWrites,
     pub(super) index: Arc<dyn ChunkIndex>,
     pub(super) options: StoreOptions,
     /// Where the bytes of reads go; its bound is the caller's.
@@ -46,8 +52,12 @@ pub(super) struct Core {
     pub(super) target_change: Mutex<()>,
     /// Targets that are gone and whose chunks are still being removed.
     pub(super) garbage: Mutex<BTreeSet<TargetId>>,
+    /// Changes of the index beside the records, which ride along with the next group.
+    pub(super) lazy: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     /// Chunks with a pending version.
     pub(super) pending: Mutex<BTreeSet<ChunkKey>>,
+    /// Chunks that lie in many pieces, for compaction.
+    pub(super) fragmented: Mutex<BTreeSet<ChunkKey>>,
     /// Data was written since the last sync of the file began.
     pub(super) unsynced: AtomicBool,
     /// The file system is so full that only what frees space is accepted.
@@ -65,8 +75,15 @@ pub(super) struct Target {
     pub(super) record: Mutex<Option<TargetRecord>>,
     /// How far it is complete.
     pub(super) marks: Mutex<Marks>,
-    pub(super) used_units: AtomicI64,
-    pub(super) chunk_count: AtomicI64,
+    /// What its chunks take: those of files, and those of each KV namespace.
+    pub(super) usages: Mutex<BTreeMap<Option<NamespaceId>, Usage>>,
+}
+
+/// Space that some chunks take.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) units: i64,
+    pub(super) chunk_count: i64,
 }
 
 impl Core {
@@ -131,8 +148,26 @@ impl Core {
         let Some(target) = self.targets.read().get(&key.target).cloned() else { return };
         let units = units_of(new) as i64 - units_of(old) as i64;
         let exists = |record: Option<&Record>| i64::from(record.is_some_and(|r| !r.is_tombstone()));
-        target.used_units.fetch_add(units, Ordering::Relaxed);
-        target.chunk_count.fetch_add(exists(new) - exists(old), Ordering::Relaxed);
+        let mut usages = target.usages.lock();
+        let usage = usages.entry(key.chunk.namespace()).or_default();
+        usage.units += units;
+        usage.chunk_count += exists(new) - exists(old);
+        if *usage == Usage::default() {
+            usages.remove(&key.chunk.namespace());
+        }
+    }
+
+    /// Notes a chunk that lies in many pieces; when there are too many of those, its next update
+    /// does.
+    pub(super) fn note_pieces(&self, key: ChunkKey, record: &Record) {
+        let most = self.options.pieces_max_count;
+        let pieces = |version: &Version| version.image.extents.len() > most;
+        if record.pending.is_none() && record.existing().is_some_and(pieces) {
+            let mut fragmented = self.fragmented.lock();
+            if fragmented.len() < FRAGMENTED_MAX_COUNT {
+                fragmented.insert(key);
+            }
+        }
     }
 
     /// Notes whether a visible record has a pending version.

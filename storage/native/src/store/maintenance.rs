@@ -59,12 +59,8 @@ fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
             .is_some_and(|record| record.is_tombstone() && record.updated_ns == updated_ns);
         if let Some(record) = record.filter(|_| is_same) {
             // Before the removals are: who missed them must not be brought in line by what changed.
-            if let Ok(target) = core.target(key.target) {
-                let purged = super::changes::purged(&target, key.target, record.stamp);
-                if let Some((marks_key, marks)) = purged {
-                    marks_changes.insert(marks_key, marks);
-                }
-            }
+            let purged = super::changes::purged(core, key.target, record.stamp);
+            marks_changes.extend(purged);
             jobs.push(removal(key, guard, record.stamp, Vec::new()));
         }
         changes.push((entry, None));

@@ -16,10 +16,12 @@
 mod apply;
 mod audit;
 mod cache;
+mod cached_writes;
 mod changes;
 mod codec;
 mod commit;
 mod committer;
+mod compact;
 mod content;
 mod core;
 mod drop_pending;
@@ -53,8 +55,9 @@ pub use index::{Change, ChunkIndex, Visit};
 pub use index_memory::MemoryIndex;
 pub use scrub_place::ScrubPlace;
 pub use types::{
-    ChunkState, ChunkWrite, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion, StoreAudit,
-    StoreOptions, StoreStatus, TOMBSTONE_AGE, TargetRecord, TargetUsage, VersionState,
+    ChunkState, ChunkWrite, CompactReport, NamespaceUsage, RECENT_WRITES_MAX_COUNT, ReadImage,
+    ReadVersion, StoreAudit, StoreOptions, StoreStatus, TOMBSTONE_AGE, TargetRecord, TargetUsage,
+    VersionState,
 };
 
 use self::core::Core;
@@ -281,6 +284,19 @@ impl ChunkStore {
     /// `NoSuchTarget`, `DiskFailed`.
     pub fn set_scrub_place(&self, target: TargetId, place: &ScrubPlace) -> Result<()> {
         scrub_place::set(&self.0.core, target, place)
+    }
+
+    /// Runs a pass of compaction now, at its rate; it also runs by itself.
+    ///
+    /// # Errors
+    /// `DiskFailed`, `Closed`, `StoreCorrupt`.
+    pub async fn compact(&self) -> Result<CompactReport> {
+        compact::pass(&self.0.core).await
+    }
+
+    /// What each KV namespace uses of a target, by id; the rest is files.
+    pub fn namespaces(&self, target: TargetId) -> Vec<NamespaceUsage> {
+        targets::namespaces(&self.0.core, target)
     }
 
     /// What a target uses; nothing if it does not exist.

@@ -6,6 +6,7 @@
 //! Invariants: one process a directory; two records that name one page are corruption.
 
 use super::cache::RecordCache;
+use super::cached_writes::CachedWrites;
 use super::codec::{
     KIND_CHUNK, KIND_FORMAT, KIND_TARGET, corrupt, decode_chunk_key, decode_record, decode_target,
 };
@@ -57,6 +58,7 @@ pub(super) fn open_parts(
 ) -> Result<Core> {
     let mark = check_format(&*index)?;
     let file = disk.open(Path::new(DATA_FILE), true)?;
+    let cached_writes = CachedWrites::new(disk.open(Path::new(DATA_FILE), false)?);
     let log_file = disk.open(Path::new(LOG_FILE), true)?;
     let replayed = replay(&*log_file, options.log_bytes, mark, &*file, &*index)?;
     let log = Log::new(log_file, options.log_bytes, replayed, replayed != mark)?;
@@ -65,6 +67,7 @@ pub(super) fn open_parts(
         cache: RecordCache::new(options.cache_bytes),
         disk,
         file,
+        cached_writes,
         index,
         options,
         buffers,
@@ -77,7 +80,9 @@ pub(super) fn open_parts(
         targets: Default::default(),
         target_change: Default::default(),
         garbage: Default::default(),
+        lazy: Default::default(),
         pending: Default::default(),
+        fragmented: Default::default(),
         unsynced: false.into(),
         starved: false.into(),
         failed: ArcSwapOption::empty(),
@@ -128,6 +133,7 @@ fn load_chunks(core: &Core) -> Result<()> {
         }
         if core.targets.read().contains_key(&key.target) {
             core.account(&key, None, Some(&record));
+            core.note_pieces(key, &record);
             if record.pending.is_some() {
                 core.pending.lock().insert(key);
             }

@@ -1,6 +1,6 @@
 //! How far the scrubber is in a target, so that a restart goes on where the last life stopped.
 //!
-//! Why without a sync: a place that is lost means that some chunks are read again.
+//! Why only with the next group: a place that is lost means that some chunks are read again.
 
 use super::codec::{Input, corrupt};
 use super::core::Core;
@@ -30,7 +30,12 @@ pub(super) fn removal(target: TargetId) -> Change {
 /// The place in a target.
 pub(super) fn get(core: &Core, target: TargetId) -> Result<ScrubPlace> {
     core.check_disk()?;
-    let found = core.index.get(&place_key(target))?;
+    let key = place_key(target);
+    let waiting = core.lazy.lock().get(&key).cloned().flatten();
+    let found = match waiting {
+        Some(place) => Some(place),
+        None => core.index.get(&key)?,
+    };
     found.map_or(Ok(ScrubPlace::default()), |bytes| decode(&bytes))
 }
 
@@ -38,8 +43,8 @@ pub(super) fn get(core: &Core, target: TargetId) -> Result<ScrubPlace> {
 pub(super) fn set(core: &Core, target: TargetId, place: &ScrubPlace) -> Result<()> {
     core.check_disk()?;
     core.target(target)?;
-    let change = (place_key(target), Some(encode(place)));
-    core.index.write(vec![change], false).map_err(|error| core.fail_disk(&error))
+    core.lazy.lock().insert(place_key(target), Some(encode(place)));
+    Ok(())
 }
 
 fn place_key(target: TargetId) -> Vec<u8> {

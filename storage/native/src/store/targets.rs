@@ -6,14 +6,13 @@
 
 use super::changes::{Marks, marks_change};
 use super::codec::{encode_target, target_key};
-use super::core::{Core, Target};
-use super::types::{TargetRecord, TargetUsage};
+use super::core::{Core, Target, Usage};
+use super::types::{NamespaceUsage, TargetRecord, TargetUsage};
 use firepond_core::ids::{ChainId, TargetId};
 use firepond_core::sys::random;
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Target {
     pub(super) fn new(record: TargetRecord) -> Target {
@@ -84,15 +83,29 @@ pub(super) fn remove(core: &Core, target: TargetId) -> Result<()> {
 /// What a target uses.
 pub(super) fn usage(core: &Core, target: TargetId) -> TargetUsage {
     let Ok(target) = core.target(target) else { return TargetUsage::default() };
+    let usages = target.usages.lock();
+    usages.values().map(shown).fold(TargetUsage::default(), |sum, one| TargetUsage {
+        used_bytes: sum.used_bytes + one.used_bytes,
+        chunk_count: sum.chunk_count + one.chunk_count,
+    })
+}
+
+/// What each KV namespace uses of a target; the rest is files.
+pub(super) fn namespaces(core: &Core, target: TargetId) -> Vec<NamespaceUsage> {
+    let Ok(target) = core.target(target) else { return Vec::new() };
+    let usages = target.usages.lock();
+    let pairs = usages.iter().filter_map(|(namespace, usage)| Some(((*namespace)?, usage)));
+    pairs.map(|(namespace, usage)| NamespaceUsage { namespace, usage: shown(usage) }).collect()
+}
+
+fn shown(usage: &Usage) -> TargetUsage {
     let positive = |value: i64| u64::try_from(value).unwrap_or(0);
     TargetUsage {
-        used_bytes: positive(target.used_units.load(Ordering::Relaxed))
-            * super::page::PAGE_BYTES as u64,
-        chunk_count: positive(target.chunk_count.load(Ordering::Relaxed)),
+        used_bytes: positive(usage.units) * super::page::PAGE_BYTES as u64,
+        chunk_count: positive(usage.chunk_count),
     }
 }
 
-/// Writes or removes the record and, if they are given, the marks.
 fn write(
     core: &Core,
     target: TargetId,
@@ -102,5 +115,9 @@ fn write(
     let mut changes = vec![(target_key(target), record.map(encode_target))];
     changes.extend(marks.map(|marks| marks_change(target, marks)));
     changes.extend(record.is_none().then(|| super::scrub_place::removal(target)));
+    // What waits for a group is older.
+    let mut lazy = core.lazy.lock();
+    changes.iter().for_each(|(key, _)| drop(lazy.remove(key)));
+    drop(lazy);
     core.index.write(changes, true).map_err(|error| core.fail_disk(&error))
 }

@@ -14,7 +14,7 @@ use firepond_core::{Error, ErrorKind, Result};
 use firepond_storage::chain::Backend;
 use firepond_storage::store::{
     ChangePlace, ChunkState, ChunkWrite, Marks, RECENT_WRITES_MAX_COUNT, ReadImage, ReadVersion,
-    TargetUsage, VersionState,
+    ScrubPlace, TargetUsage, VersionState,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -66,13 +66,15 @@ struct Inner {
     lying: bool,
     served: bool,
     marks: Marks,
+    scrub_place: ScrubPlace,
 }
 
 impl Default for Inner {
     fn default() -> Inner {
         let (chunks, room) = (BTreeMap::new(), Room::Ample);
         let (slow_max_ms, lying, served, marks) = (0, false, false, NO_MARKS);
-        Inner { life: 0, chunks, room, slow_max_ms, lying, served, marks }
+        let scrub_place = ScrubPlace::default();
+        Inner { life: 0, chunks, room, slow_max_ms, lying, served, marks, scrub_place }
     }
 }
 
@@ -147,6 +149,17 @@ impl MemoryStore {
         inner.marks.purged_through = inner.marks.purged_through.max(entry.stamp);
     }
 
+    /// The committed version of a chunk has other bytes, and a checksum that fits them.
+    pub fn diverge(&self, chunk: ChunkId) {
+        let mut inner = self.inner.lock();
+        let entry = inner.chunks.get_mut(&chunk).expect("a chunk");
+        let committed = entry.committed.as_mut().expect("a committed version");
+        let mut bytes = committed.bytes.to_vec();
+        bytes[0] ^= 1;
+        committed.bytes = Bytes::from(bytes);
+        committed.state.checksum = crc32c(&committed.bytes);
+    }
+
     pub fn is_rotten(&self, chunk: ChunkId) -> bool {
         let inner = self.inner.lock();
         let committed = inner.chunks.get(&chunk).and_then(|entry| entry.committed.as_ref());
@@ -179,6 +192,10 @@ fn content(entry: &Entry, write: &ChunkWrite, payload: &[u8]) -> Bytes {
     match write.kind {
         UpdateKind::Remove => bytes.clear(),
         UpdateKind::Truncate => bytes.resize(len, 0),
+        UpdateKind::PunchHole => {
+            let end = (offset + len).min(bytes.len());
+            bytes[offset.min(end)..end].fill(0);
+        }
         UpdateKind::Replace | UpdateKind::Create => bytes = payload.to_vec(),
         UpdateKind::Write => {
             bytes.resize(bytes.len().max(offset + len), 0);
@@ -232,7 +249,8 @@ impl Backend for MemoryStore {
 
     async fn apply(&self, _target: TargetId, write: ChunkWrite) -> Result<VersionState> {
         let payload = write.payload.complete().await?.to_vec();
-        let has_payload = !matches!(write.kind, UpdateKind::Truncate | UpdateKind::Remove);
+        let has_payload =
+            matches!(write.kind, UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create);
         if has_payload && crc32c(&payload) != write.checksum {
             return Err(Error::new(ErrorKind::PayloadChecksumMismatch, "bytes changed"));
         }
@@ -244,7 +262,10 @@ impl Backend for MemoryStore {
             if let Some(done) = check_order(entry, &write)? {
                 return Ok(done);
             }
-            let partial = matches!(write.kind, UpdateKind::Write | UpdateKind::Truncate);
+            let partial = matches!(
+                write.kind,
+                UpdateKind::Write | UpdateKind::Truncate | UpdateKind::PunchHole
+            );
             let rotten = entry.committed.as_ref().is_some_and(|one| one.rotten);
             if rotten && partial && !write.full_chunk {
                 return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
@@ -414,6 +435,17 @@ impl Backend for MemoryStore {
     fn raise_marks(&self, _target: TargetId, raised: impl FnOnce(Marks) -> Marks) -> Result<()> {
         self.with(|inner| {
             inner.marks = raised(inner.marks);
+            Ok(())
+        })
+    }
+
+    fn scrub_place(&self, _target: TargetId) -> Result<ScrubPlace> {
+        self.with(|inner| Ok(inner.scrub_place))
+    }
+
+    fn set_scrub_place(&self, _target: TargetId, place: &ScrubPlace) -> Result<()> {
+        self.with(|inner| {
+            inner.scrub_place = *place;
             Ok(())
         })
     }

@@ -1,0 +1,135 @@
+//! The scrubber: finds what rots and what differs, mends it, and does not begin anew.
+
+mod harness;
+
+use firepond_core::ids::TargetId;
+use firepond_core::sys::{clock, random};
+use firepond_storage::chain::Backend;
+use firepond_storage::scrub::{PASS_INTERVAL, Scrubber};
+use firepond_storage::store::ScrubPlace;
+use harness::{Cluster, TestClient, chunk};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const CHUNKS_COUNT: u32 = 300;
+const CHUNK_BYTES: usize = 1000;
+
+async fn filled(replicas: u64) -> (Cluster, TestClient) {
+    let mut cluster = Cluster::start(replicas).await;
+    let client = cluster.client();
+    for index in 0..CHUNKS_COUNT {
+        client.write(chunk(index), 0, &[index as u8; CHUNK_BYTES]).await.expect("write");
+    }
+    cluster.wait_serving().await;
+    (cluster, client)
+}
+
+fn scrub(cluster: &Cluster, index: usize, bytes_per_second: u64) -> JoinHandle<()> {
+    let service = Arc::clone(&cluster.nodes[index].service);
+    tokio::spawn(Scrubber::new(service, bytes_per_second).run())
+}
+
+async fn await_pass(cluster: &Cluster, index: usize) {
+    let deadline = clock::now() + Duration::from_secs(600);
+    let findings = &cluster.nodes[index].replica.findings;
+    while findings.last_pass_unix_s.load(Ordering::Relaxed) == 0 {
+        assert!(clock::now() < deadline, "no pass ends");
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Goal: every rotten chunk of every replica is found and mended in one pass, and counted; one that
+/// is rotten everywhere is told of once and stays counted. Oracle: the disks, the counts.
+#[tokio::test(start_paused = true)]
+async fn rot_is_found_and_mended() {
+    random::seed_thread(60);
+    let (cluster, client) = filled(3).await;
+    for index in 0..3 {
+        (0..10).for_each(|at| cluster.nodes[index].store.rot(chunk(20 * at + index as u32)));
+        cluster.nodes[index].store.rot(chunk(299));
+    }
+    for index in 0..3 {
+        let scrubbing = scrub(&cluster, index, 1 << 30);
+        await_pass(&cluster, index).await;
+        scrubbing.abort();
+        let findings = &cluster.nodes[index].replica.findings;
+        let counts = (
+            findings.bad_count.load(Ordering::Relaxed),
+            findings.repaired_count.load(Ordering::Relaxed),
+            findings.unrepaired_count(),
+        );
+        assert_eq!(counts, (11, 10, 1), "replica {index}");
+        let is_rotten = |at| cluster.nodes[index].store.is_rotten(chunk(at));
+        assert!((0..299).all(|at| !is_rotten(at)));
+    }
+    assert_eq!(client.bytes(chunk(41)).await.expect("there"), [41; CHUNK_BYTES]);
+}
+
+/// Goal: a replica whose chunk differs although its bytes are as it stored them is found by the
+/// head and made equal, while writes go on. Oracle: agreement, the counts.
+#[tokio::test(start_paused = true)]
+async fn divergence_is_found_and_mended() {
+    for diverging in [1, 2] {
+        random::seed_thread(61);
+        let (cluster, client) = filled(3).await;
+        for at in [3, 99, 200] {
+            cluster.nodes[diverging].store.diverge(chunk(at));
+        }
+        let writer = client.clone();
+        let writing = tokio::spawn(async move {
+            for round in 0..100 {
+                writer.write(chunk(250 + round % 40), 7, b"busy").await.expect("write");
+                clock::sleep(Duration::from_millis(30)).await;
+            }
+        });
+        let scrubbing = scrub(&cluster, 0, 1 << 17);
+        await_pass(&cluster, 0).await;
+        scrubbing.abort();
+        writing.await.expect("the writer");
+        cluster.wait_serving().await;
+        cluster.assert_replicas_agree();
+        let findings = &cluster.nodes[0].replica.findings;
+        assert_eq!(findings.bad_count.load(Ordering::Relaxed), 3);
+        assert_eq!(findings.repaired_count.load(Ordering::Relaxed), 3);
+    }
+}
+
+/// Goal: the rate holds, a restart goes on where the pass was, and the next pass waits its time.
+/// Oracle: the clock and the count of chunks that were read.
+#[tokio::test(start_paused = true)]
+async fn passes_are_slow_resumed_and_rare() {
+    random::seed_thread(62);
+    let (mut cluster, _client) = filled(1).await;
+    let total_bytes = u64::from(CHUNKS_COUNT) * CHUNK_BYTES as u64;
+    let start = clock::now();
+    let scrubbing = scrub(&cluster, 0, total_bytes / 100);
+    clock::sleep(Duration::from_secs(60)).await;
+    scrubbing.abort();
+    let checked = |cluster: &Cluster| {
+        cluster.nodes[0].replica.findings.chunks_checked.load(Ordering::Relaxed)
+    };
+    let before = checked(&cluster);
+    assert!((150..210).contains(&before), "{before} chunks in the first minute");
+    cluster.kill(0);
+    cluster.restart(0).await;
+    cluster.wait_serving().await;
+    let scrubbing = scrub(&cluster, 0, total_bytes / 100);
+    await_pass(&cluster, 0).await;
+    let rest = checked(&cluster);
+    let all = u64::from(CHUNKS_COUNT);
+    assert!((all..all + 64).contains(&(before + rest)), "{before} and {rest} of {all}");
+    assert!(clock::now() - start >= Duration::from_secs(95), "the rate holds");
+    clock::sleep(Duration::from_secs(60)).await;
+    assert_eq!(checked(&cluster), rest, "the next pass waits");
+    let place = ScrubPlace { after: None, last_pass_unix_s: long_ago() };
+    cluster.nodes[0].store.set_scrub_place(TargetId(1), &place).expect("a living store");
+    clock::sleep(Duration::from_secs(10)).await;
+    assert!(checked(&cluster) > rest, "the next pass begins");
+    scrubbing.abort();
+}
+
+fn long_ago() -> u64 {
+    clock::unix_time_ns() / 1_000_000_000 - PASS_INTERVAL.as_secs()
+}
