@@ -291,3 +291,67 @@ def test_endless_body_is_refused() -> None:
 
     run(FakeKv(), work)
     assert taken <= BODY_MAX_BYTES + (2 << 20)
+
+
+def test_chains_can_be_seen_and_changed() -> None:
+    """Goal: the routes of `firepond admin chain`. Method: two nodes, one replica; one more, then
+    the first one goes. Oracle: replies of the routes and of heartbeats.
+    """
+
+    async def work(http: Http, _: Controller) -> None:
+        first = await bring_up(http)
+        second = await join(http)
+        chain = (await http.get("/v1/chains")).json()[0]
+        assert (await http.get("/v1/chains/99")).status_code == 404
+        assert (await http.get(f"/v1/chains/{chain['id']}")).json() == chain
+        target = chain["targets"][0]["target"]
+        path = f"/v1/chains/{chain['id']}/targets"
+        assert (await http.delete(f"{path}/{target}")).status_code == 503
+        assert (await http.post(path, json={"node": first})).status_code == 400
+        added = (await http.post(path, json={"node": second})).json()
+        fresh = added["targets"][1]
+        assert (fresh["node"], fresh["state"], added["leaving"]) == (second, "offline", [])
+        version = added["version"]
+        for local, state in (("online", "syncing"), ("up-to-date", "serving")):
+            beat = {"node_id": second, "incarnation": 7}
+            beat["targets"] = [row(fresh["target"], version, local)]
+            assert (await http.post("/v1/heartbeat", json=beat)).status_code == 200
+            found = (await http.get(f"/v1/chains/{chain['id']}")).json()
+            assert found["targets"][1]["state"] == state
+            version = found["version"]
+        beat["targets"] = [row(fresh["target"], version, "up-to-date")]
+        assert (await http.post("/v1/heartbeat", json=beat)).status_code == 200
+        order = {"targets": [fresh["target"], target]}
+        assert (await http.put(f"/v1/chains/{chain['id']}/order", json=order)).json()["reordering"]
+        found = (await http.delete(f"{path}/{target}")).json()
+        assert found["leaving"] == [{"target": target, "successor": None}]
+        beat = {"node_id": first, "incarnation": 7, "targets": [row(target, version, "up-to-date")]}
+        reply = (await http.post("/v1/heartbeat", json=beat)).json()
+        assert (reply["step_down"], reply["drop"]) == ([target], [])
+        beat["targets"] = [row(target, version, "offline")]
+        reply = (await http.post("/v1/heartbeat", json=beat)).json()
+        assert (reply["step_down"], reply["drop"]) == ([], [target])
+        assert target not in [one for one, _, _ in reply["assignments"]]
+        assert len((await http.get(f"/v1/chains/{chain['id']}")).json()["targets"]) == 1
+
+    run(FakeKv(), work)
+
+
+def test_records_of_the_first_format_are_read() -> None:
+    """Goal: a manager starts on what an older one wrote. Method: a store with the fields of format
+    1 only. Oracle: the same chains, and what is new is unset or careful.
+    """
+    kv = FakeKv()
+
+    async def begin(http: Http, _: Controller) -> None:
+        await bring_up(http)
+
+    run(kv, begin)
+    before = ManagerStore(kv, take_term(kv)).load(rules_of(SETTINGS))
+    later = {"removed", "served_version", "preferred", "reordering", "leaving"}
+    for key, record in kv.pairs.items():
+        values = {name: one for name, one in msgpack.unpackb(record).items() if name not in later}
+        kv.pairs[key] = msgpack.packb({**values, "format": 1})
+    after = ManagerStore(kv, take_term(kv)).load(rules_of(SETTINGS))
+    assert after == before
+    assert all(chain.served_version == chain.version for chain in after.chains.values())
