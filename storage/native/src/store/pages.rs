@@ -104,13 +104,23 @@ pub(super) struct PageWriter<'a> {
     /// Extents that are still to be filled.
     rest: Vec<Extent>,
     running: Vec<BoxFuture<'a, Result<()>>>,
+    /// The bytes may be lost, and will be read soon.
+    is_cached: bool,
+    /// Something went past the page cache.
+    is_direct: bool,
     pub(super) checksums: Vec<u32>,
 }
 
 impl<'a> PageWriter<'a> {
     pub(super) fn new(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
         let rest = extents.iter().rev().copied().collect();
-        PageWriter { core, rest, running: Vec::new(), checksums: Vec::new() }
+        let (running, checksums) = (Vec::new(), Vec::new());
+        PageWriter { core, rest, running, is_cached: false, is_direct: false, checksums }
+    }
+
+    /// A writer of bytes that need not be durable: they go into the page cache while it has room.
+    pub(super) fn cached(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
+        PageWriter { is_cached: true, ..PageWriter::new(core, extents) }
     }
 
     /// Starts writing whole pages, which are `valid_len` bytes of the chunk and padding.
@@ -126,11 +136,23 @@ impl<'a> PageWriter<'a> {
             let count = extent.count.min(((range.end - start) / PAGE_BYTES) as u32);
             let part = start..start + count as usize * PAGE_BYTES;
             start = part.end;
-            self.running.push(self.core.file.write(source.clone(), part, offset_of(&extent)));
+            self.start(source, part, offset_of(&extent));
             if count < extent.count {
                 self.rest.push(extent.skip(count));
             }
         }
+    }
+
+    fn start(&mut self, source: &Payload, part: Range<usize>, offset: u64) {
+        if self.is_cached {
+            match self.core.cached_writes.write(&source.filled()[part.clone()], offset) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => return self.running.push(Box::pin(async move { Err(error) })),
+            }
+        }
+        self.is_direct = true;
+        self.running.push(self.core.file.write(source.clone(), part, offset));
     }
 
     /// Waits until every write ended; the first failure counts, and fails the disk.
@@ -139,7 +161,9 @@ impl<'a> PageWriter<'a> {
         for write in self.running.drain(..) {
             result = result.and(write.await);
         }
-        self.core.unsynced.store(true, Ordering::Release);
+        if self.is_direct {
+            self.core.unsynced.store(true, Ordering::Release);
+        }
         result.map_err(|cause| self.core.write_failed(cause))
     }
 }
