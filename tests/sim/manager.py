@@ -22,6 +22,7 @@ from firepond.fs.errors import ClusterUnreachable, FirepondError, InvalidArgumen
 from firepond.fs.ids import NodeId, RoutingVersion
 from firepond.fs.manager import requests
 from firepond.fs.manager.controller import Controller
+from firepond.fs.manager.events import AddTarget, RemoveTarget, Reorder, ReplaceTarget
 from firepond.fs.manager.model import Node
 from firepond.fs.manager.probe import ProbeResult
 from firepond.fs.manager.store import ManagerStore, take_term
@@ -82,8 +83,9 @@ class SimulatedManagers:
         """A request arrives; `advance` returns its reply under the id that this returns.
 
         Names: allocate_node_id, register, heartbeat, suspicions, create_namespace (bodies as JSON
-        has them on the admin port, in MessagePack) and routing (`since`, `wait_ms`, and
-        `incarnation`: of the storage process that follows, 0 of others; the reply is routing).
+        has them on the admin port, in MessagePack); add_target, remove_target, replace_target and
+        reorder (the fields of the events); and routing (`since`, `wait_ms`, and `incarnation`: of
+        the storage process that follows, 0 of others; the reply is routing).
         """
         self._request_last += 1
         request = self._request_last
@@ -209,6 +211,15 @@ async def _dispatch(controller: Controller, name: str, body: Any) -> bytes:
         case "create_namespace":
             content = requests.NamespaceBody.model_validate(body)
             made = requests.create_namespace(controller, content)
+        case "add_target":
+            made = requests.change_chain(controller, AddTarget(**body))
+        case "remove_target":
+            made = requests.change_chain(controller, RemoveTarget(**body))
+        case "replace_target":
+            made = requests.change_chain(controller, ReplaceTarget(**body))
+        case "reorder":
+            order = Reorder(body["chain"], tuple(body["targets"]))
+            made = requests.change_chain(controller, order)
         case "suspicions":
             given = requests.SuspicionsBody.model_validate(body)
             return _packed(requests.suspicions(controller, given))

@@ -214,3 +214,18 @@ def test_the_same_calls_give_the_same_replies() -> None:
         traces.append((world.trace, world.now_ns, world.states(1)))
         world.managers.close()
     assert traces[0] == traces[1]
+
+
+def test_chain_changes_can_be_asked_for() -> None:
+    """Goal: plans may change chains. Method: each request. Oracle: what the replies say."""
+    world = World()
+    world.bring_up()
+    chain = world.routing(0)["chains"][0]
+    targets = [one["target"] for one in chain["targets"]]
+    ok, found = world.ask(0, "reorder", {"chain": chain["id"], "targets": targets[::-1]})
+    assert ok and found["reordering"]
+    body = {"chain": chain["id"], "target": targets[0]}
+    ok, found = world.ask(0, "remove_target", body)
+    assert ok and found["leaving"][0]["target"] == targets[0]
+    assert not world.ask(0, "add_target", {"chain": chain["id"], "node": 1})[0]
+    assert not world.ask(0, "replace_target", {**body, "node": 9})[0]
