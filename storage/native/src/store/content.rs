@@ -7,14 +7,15 @@
 //! Invariants: the payload's checksum is verified before anything of it can become visible.
 
 use super::core::Core;
-use super::image::{Extent, Image, unused};
+use super::image::{Extent, HOLE, Image, unused};
 use super::log_block::LoggedPage;
 use super::page::{PAGE_BYTES, append_page, combine_pages, page_checksums, page_count, page_len};
 use super::pages::{PageWriter, read_pages};
 use super::record::ChunkKey;
 use super::types::ChunkWrite;
-use firepond_core::checksum::{crc32c, crc32c_combine};
+use firepond_core::checksum::{crc32c, crc32c_combine, crc32c_zeros};
 use firepond_core::payload::Payload;
+use firepond_core::routing::Durability;
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::{Error, ErrorKind, Result};
 use std::ops::Range;
@@ -95,6 +96,40 @@ impl Draft {
         }
         (self.image, self.len) = (image, len);
         Ok(())
+    }
+
+    /// Makes a range zeros, as far as the chunk reaches: whole pages become holes, the edges are
+    /// written.
+    pub(super) async fn punch(&mut self, core: &Core, offset: u32, len: u32) -> Result<()> {
+        const PAGE: u32 = PAGE_BYTES as u32;
+        let end = offset.saturating_add(len).min(self.len);
+        if offset >= end {
+            return Ok(());
+        }
+        let first = offset.div_ceil(PAGE);
+        let last = if end == self.len { page_count(end) } else { end / PAGE };
+        if !offset.is_multiple_of(PAGE) {
+            self.zero(core, offset, end.min(first * PAGE)).await?;
+        }
+        if last >= first && last * PAGE < end {
+            self.zero(core, last * PAGE, end).await?;
+        }
+        if first < last {
+            let hole = Extent { unit: HOLE, count: last - first };
+            let sums = (first..last).map(|page| crc32c_zeros(page_len(page, self.len) as u64));
+            self.image = self.image.splice(first, &[hole], &sums.collect::<Vec<u32>>());
+        }
+        Ok(())
+    }
+
+    /// Writes zeros over a part of a page, unless the page is a hole already.
+    async fn zero(&mut self, core: &Core, start: u32, end: u32) -> Result<()> {
+        let page = start / PAGE_BYTES as u32;
+        if self.image.runs(page, 1).iter().all(|run| run.extent.is_hole()) {
+            return Ok(());
+        }
+        let zeros = vec![0; (end - start) as usize];
+        self.rewrite(core, page..page + 1, self.len, &zeros, start).await
     }
 
     /// Puts the payload at the offset of the write.
@@ -224,7 +259,10 @@ impl Draft {
         write: &ChunkWrite,
     ) -> Result<()> {
         let extents = self.take(core, pages.end - pages.start)?;
-        let mut writer = PageWriter::new(core, &extents);
+        let mut writer = match write.durability {
+            Durability::Durable => PageWriter::new(core, &extents),
+            Durability::Cache => PageWriter::cached(core, &extents),
+        };
         let streamed = self.stream_pages(core, &mut writer, write, len).await;
         let settled = writer.settle().await;
         streamed.and(settled)?;

@@ -36,7 +36,7 @@ pub(super) fn check_arguments(write: &ChunkWrite) -> Result<()> {
         return invalid("the update reaches beyond the chunk");
     }
     let payload_len = match write.kind {
-        UpdateKind::Truncate | UpdateKind::Remove => 0,
+        UpdateKind::Truncate | UpdateKind::Remove | UpdateKind::PunchHole => 0,
         UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create => write.len as usize,
     };
     if write.payload.len() != payload_len {
@@ -47,8 +47,8 @@ pub(super) fn check_arguments(write: &ChunkWrite) -> Result<()> {
     if is_whole && write.offset != 0 {
         return invalid("a whole chunk starts at offset 0");
     }
-    if write.full_chunk && write.kind == UpdateKind::Truncate {
-        return invalid("a truncation is not a full chunk");
+    if write.full_chunk && matches!(write.kind, UpdateKind::Truncate | UpdateKind::PunchHole) {
+        return invalid("a change of a part is not a full chunk");
     }
     if write.version.0 == 0 {
         return invalid("versions start at 1");

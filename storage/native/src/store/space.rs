@@ -46,6 +46,8 @@ struct State {
     empty: BTreeSet<u32>,
     /// Partly used segments: (free units, segment).
     partial: BTreeSet<(u32, u32)>,
+    /// Partly used segments that get no new pages, for they are being emptied.
+    drained: BTreeSet<u32>,
     free_units: u64,
 }
 
@@ -99,6 +101,10 @@ impl Space {
                     state.find(wanted).or_else(|| state.find_longest(wanted)).ok_or_else(full)
                 }),
             };
+            if found.is_err() && !state.drained.is_empty() {
+                state.end_drain();
+                continue;
+            }
             match found {
                 Ok(extent) => {
                     state.take_extent(&extent);
@@ -138,6 +144,33 @@ impl Space {
         self.grown.store(true, Ordering::Release);
         state.add_segments(added);
         Ok(())
+    }
+
+    /// Closes segments with at most `used_max` used units for new pages, the emptiest first and at
+    /// most `count_max`; false when there are less than `count_min`.
+    pub(super) fn drain(&self, used_max: u32, count_min: usize, count_max: usize) -> bool {
+        let mut state = self.state.lock();
+        let sparse = state.partial.range((SEGMENT_UNITS - used_max, 0)..).rev().take(count_max);
+        let sparse: Vec<(u32, u32)> = sparse.copied().collect();
+        if sparse.len() < count_min {
+            return false;
+        }
+        for entry in sparse {
+            state.partial.remove(&entry);
+            state.drained.insert(entry.1);
+        }
+        true
+    }
+
+    /// Whether pages of an extent lie in a segment that is being emptied.
+    pub(super) fn is_drained(&self, extent: &Extent) -> bool {
+        let state = self.state.lock();
+        !extent.is_hole() && split(extent).any(|(segment, _)| state.drained.contains(&segment))
+    }
+
+    /// Gives the segments free again.
+    pub(super) fn end_drain(&self) {
+        self.state.lock().end_drain();
     }
 
     /// Whether the file grew since this was last asked: then a sync has to follow.
@@ -190,6 +223,15 @@ impl State {
         self.free_units += count * u64::from(SEGMENT_UNITS);
     }
 
+    fn end_drain(&mut self) {
+        for segment in std::mem::take(&mut self.drained) {
+            let free = self.segments[segment as usize].free_count();
+            if free > 0 {
+                self.partial.insert((free, segment));
+            }
+        }
+    }
+
     /// A free run of exactly this length, at most a segment.
     fn find(&self, count: u32) -> Option<Extent> {
         if count < SEGMENT_UNITS {
@@ -239,7 +281,11 @@ impl State {
         };
         match after {
             0 => false,
-            SEGMENT_UNITS => self.empty.insert(index),
+            SEGMENT_UNITS => {
+                self.drained.remove(&index);
+                self.empty.insert(index)
+            }
+            _ if self.drained.contains(&index) => false,
             _ => self.partial.insert((after, index)),
         };
     }

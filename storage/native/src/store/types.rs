@@ -5,7 +5,7 @@
 
 use firepond_core::Error;
 use firepond_core::ids::{
-    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, TargetId, WriteId,
+    ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, NamespaceId, TargetId, WriteId,
 };
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
@@ -29,6 +29,10 @@ pub struct StoreOptions {
     pub log_bytes: u64,
     /// How long a removed chunk is remembered, so that late retries and resyncs find it.
     pub tombstone_age: Duration,
+    /// Pieces of a chunk beyond which compaction puts it together again.
+    pub pieces_max_count: usize,
+    /// Most bytes a second that compaction moves.
+    pub compact_bytes_per_s: u64,
     /// At most this long after it became visible a lazily written record is durable.
     pub lazy_interval: Duration,
 }
@@ -39,6 +43,8 @@ impl Default for StoreOptions {
             cache_bytes: 64 << 20,
             reserve_bytes: 256 << 20,
             log_bytes: 32 << 20,
+            pieces_max_count: 64,
+            compact_bytes_per_s: 16 << 20,
             tombstone_age: TOMBSTONE_AGE,
             lazy_interval: Duration::from_millis(100),
         }
@@ -101,7 +107,7 @@ pub struct ChunkWrite {
     pub kind: UpdateKind,
     /// Where the payload goes.
     pub offset: u32,
-    /// Bytes of the payload; for `Truncate` the new length.
+    /// Bytes of the payload; for `Truncate` the new length, for `PunchHole` that of the hole.
     pub len: u32,
     /// The longest the chunk may become.
     pub chunk_len_max: u32,
@@ -173,6 +179,24 @@ pub struct StoreAudit {
     pub used_bytes: u64,
     /// Bytes that the targets account for.
     pub accounted_bytes: u64,
+}
+
+/// What a KV namespace takes of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceUsage {
+    /// The namespace.
+    pub namespace: NamespaceId,
+    /// What it takes.
+    pub usage: TargetUsage,
+}
+
+/// What one pass of compaction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactReport {
+    /// Chunks of which something was moved.
+    pub chunk_count: u64,
+    /// Bytes that were moved.
+    pub moved_bytes: u64,
 }
 
 /// The store at a glance.

@@ -9,12 +9,14 @@ use firepond_core::ids::{
 };
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
+use firepond_core::sys::clock;
 use firepond_core::sys::disk::open_disk;
 use firepond_core::sys::disk::simulated::{CrashPoint, SimulatedDisk};
 use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::store::{ChunkStore, ChunkWrite, MemoryIndex, ReadVersion, StoreOptions};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) const TARGET: TargetId = TargetId(1);
 pub(crate) const CHUNK_BYTES: u32 = 1 << 20;
@@ -112,6 +114,10 @@ pub(crate) fn truncate(number: u32, version: u64, len: u32) -> ChunkWrite {
     ChunkWrite { kind: UpdateKind::Truncate, len, ..write(number, version, 0, b"") }
 }
 
+pub(crate) fn punch(number: u32, version: u64, offset: u32, len: u32) -> ChunkWrite {
+    ChunkWrite { kind: UpdateKind::PunchHole, len, ..write(number, version, offset, b"") }
+}
+
 pub(crate) fn remove(number: u32, version: u64) -> ChunkWrite {
     ChunkWrite { kind: UpdateKind::Remove, ..write(number, version, 0, b"") }
 }
@@ -125,4 +131,18 @@ pub(crate) async fn read(store: &ChunkStore, number: u32, which: ReadVersion) ->
 
 pub(crate) async fn committed(store: &ChunkStore, number: u32) -> Vec<u8> {
     read(store, number, ReadVersion::Committed).await.expect("readable")
+}
+
+/// Nothing leaked: what the records name is what is taken, and what is accounted for.
+pub(crate) async fn settle(store: &ChunkStore) {
+    let deadline = clock::now() + Duration::from_secs(20);
+    loop {
+        let audit = store.audit().expect("audit");
+        let is_even = audit.record_bytes == audit.used_bytes;
+        if is_even && audit.record_bytes == audit.accounted_bytes {
+            return;
+        }
+        assert!(clock::now() < deadline, "space leaked: {audit:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -2,8 +2,10 @@
 #![expect(clippy::print_stderr, reason = "a killed child reports on it, and measurements")]
 
 mod basics;
+mod compact;
 mod crash;
 mod fixture;
+mod holes;
 mod kill;
 mod limits;
 mod model;

@@ -12,6 +12,7 @@ const CHUNK_COUNT: u32 = 4;
 enum Step {
     Write { chunk: u32, offset: u32, len: usize, commit: bool },
     Truncate { chunk: u32, len: u32 },
+    Punch { chunk: u32, offset: u32, len: u32, commit: bool },
     Remove { chunk: u32 },
     Commit { chunk: u32 },
     Reopen,
@@ -35,6 +36,13 @@ fn step() -> impl Strategy<Value = Step> {
             }
         ),
         2 => (chunk.clone(), 0..400_000_u32).prop_map(|(chunk, len)| Step::Truncate { chunk, len }),
+        2 => (chunk.clone(), 0..400_000_u32, 1..100_000_u32, 0..3_u32, any::<bool>()).prop_map(
+            |(chunk, offset, len, aligned, commit)| match aligned {
+                0 => Step::Punch { chunk, offset, len, commit },
+                1 => Step::Punch { chunk, offset: offset / 4096 * 4096, len, commit },
+                _ => Step::Punch { chunk, offset, len: len % 5000 + 1, commit },
+            }
+        ),
         1 => chunk.clone().prop_map(|chunk| Step::Remove { chunk }),
         4 => chunk.prop_map(|chunk| Step::Commit { chunk }),
         1 => Just(Step::Reopen),
@@ -80,6 +88,21 @@ async fn run(steps: Vec<Step>) {
                 store.apply(TARGET, truncate(chunk, model.version, len)).await.expect("truncate");
                 model.committed.get_or_insert_default().resize(len as usize, 0);
             }
+            Step::Punch { chunk, offset, len, commit: at_once } => {
+                let model = models.entry(chunk).or_default();
+                commit(&store, model, chunk).await;
+                model.version += 1;
+                let update = punch(chunk, model.version, offset, len);
+                let update = if at_once { update } else { pending(update) };
+                store.apply(TARGET, update).await.expect("punch");
+                let mut next = model.committed.clone().unwrap_or_default();
+                let end = next.len().min((offset + len) as usize);
+                next[(offset as usize).min(end)..end].fill(0);
+                match at_once {
+                    true => model.committed = Some(next),
+                    false => model.pending = Some(Some(next)),
+                }
+            }
             Step::Remove { chunk } => {
                 let model = models.entry(chunk).or_default();
                 commit(&store, model, chunk).await;
@@ -97,6 +120,7 @@ async fn run(steps: Vec<Step>) {
         }
         check(&store, &models).await;
     }
+    settle(&store).await;
 }
 
 async fn check(store: &ChunkStore, models: &BTreeMap<u32, Plain>) {

@@ -106,6 +106,9 @@ pub enum UpdateKind {
     Truncate,
     /// Removes the chunk. No payload; fine when absent.
     Remove,
+    /// Makes `len` bytes from the offset zeros, as far as the chunk reaches, and frees their pages;
+    /// the chunk keeps its length. No payload; fine when absent.
+    PunchHole,
 }
 
 /// An update, as a client sends it to the head (`Update`).
@@ -125,7 +128,7 @@ pub struct UpdateRequest {
     pub kind: UpdateKind,
     /// Where the payload goes.
     pub offset: u32,
-    /// Bytes of the payload; for `Truncate` the new length.
+    /// Bytes of the payload; for `Truncate` the new length, for `PunchHole` that of the hole.
     pub len: u32,
     /// CRC32C of the payload.
     pub checksum: u32,
@@ -203,6 +206,13 @@ pub struct ChunkQuery {
 pub struct BatchStatRequest {
     /// By chain.
     pub queries: Vec<ChunkQuery>,
+    /// The asker knows of chunks that fail alone; without it a query fails with its first chunk.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub alone: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// What is committed of one chunk.
@@ -226,6 +236,20 @@ pub struct ChunkStat {
 pub struct BatchStatReply {
     /// In the order of the queries.
     pub results: Vec<Result<Vec<ChunkStat>, WireError>>,
+    /// Chunks that failed alone; their place in `results` says nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedStat>,
+}
+
+/// A chunk of a `BatchStat` that failed alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStat {
+    /// Which query.
+    pub query: u32,
+    /// Which of its chunks.
+    pub chunk: u32,
+    /// Why.
+    pub error: WireError,
 }
 
 /// `QueryCommitted`: what is committed of these chunks, asked of the tail.

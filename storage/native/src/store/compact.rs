@@ -1,0 +1,206 @@
+//! Compaction: moves live pages, so that full chunks find contiguous space and the file can shrink.
+//!
+//! Two reasons to move: a chunk that lies in many pieces takes many transfers to read, and a segment
+//! with few used pages keeps a mebibyte of the file for them. Fragmented chunks are noted when they
+//! are written; sparse segments are closed for new pages, and one walk of the index finds whose
+//! pages they hold.
+//! Invariants: a chunk moves under its lock, so that neither an update, a commit nor a removal comes
+//! in between; a move is a new record of the same version, durable before the old pages are free,
+//! so a crash gives the old places or the new ones; readers keep theirs (`epochs`). Chunks with a
+//! pending version are left for later, rotten ones for repair. At most `compact_bytes_per_s`.
+
+use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record};
+use super::committer::Job;
+use super::core::Core;
+use super::image::{Extent, Image, Run};
+use super::pages::{PageWriter, read_pages};
+use super::record::{ChunkKey, Record, Version, released_by};
+use super::segment::SEGMENT_UNITS;
+use super::types::CompactReport;
+use firepond_core::payload::Payload;
+use firepond_core::sys::clock;
+use firepond_core::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Segments with at most this many used pages are emptied ...
+const SPARSE_UNITS: u32 = SEGMENT_UNITS / 4;
+
+/// ... when there are this many of them, which then need a fraction of the space ...
+const SPARSE_MIN_COUNT: usize = 8;
+
+/// ... and at most so many in one walk of the index.
+const SPARSE_MAX_COUNT: usize = 1024;
+
+/// Records that are looked at in one go.
+const SCAN_COUNT: usize = 1024;
+
+/// How often it is looked whether there is something to do.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Compacts for as long as the store is open.
+pub(super) async fn run(core: Arc<Core>) {
+    while core.check_disk().is_ok() {
+        clock::sleep(INTERVAL).await;
+        // What fails here failed the disk, or is met by whoever reads the chunk.
+        let _ = pass(&core).await;
+    }
+}
+
+/// Moves what is worth it now.
+pub(super) async fn pass(core: &Arc<Core>) -> Result<CompactReport> {
+    let mut report = CompactReport::default();
+    let noted = std::mem::take(&mut *core.fragmented.lock());
+    for key in noted {
+        move_paced(core, key, &mut report, |_| true).await?;
+    }
+    if core.space.drain(SPARSE_UNITS, SPARSE_MIN_COUNT, SPARSE_MAX_COUNT) {
+        let emptied = empty_sparse(core, &mut report).await;
+        core.space.end_drain();
+        emptied?;
+    }
+    Ok(report)
+}
+
+/// Moves all pages that lie in segments that are being emptied.
+async fn empty_sparse(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
+    let mut from = vec![KIND_CHUNK];
+    loop {
+        core.check_disk()?;
+        let (found, last) = chunks_in_drained(core, &from)?;
+        for key in found {
+            move_paced(core, key, report, |extent| core.space.is_drained(extent)).await?;
+        }
+        match last {
+            Some(last) => from = [&last[..], &[0]].concat(),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The chunks among the next records that have pages in such segments, and the last key that was
+/// looked at, unless that was the end.
+fn chunks_in_drained(core: &Core, from: &[u8]) -> Result<(Vec<ChunkKey>, Option<Vec<u8>>)> {
+    let (mut found, mut last, mut count) = (Vec::new(), None, 0);
+    core.index.scan(from, &[KIND_CHUNK + 1], false, &mut |bytes, value| {
+        let key = decode_chunk_key(&bytes[1..])?;
+        let record = decode_record(value).map_err(|error| key.describe(error))?;
+        let images = record.images();
+        let mut extents = images.iter().flat_map(|image| &image.extents);
+        if extents.any(|extent| core.space.is_drained(extent)) {
+            found.push(key);
+        }
+        count += 1;
+        last = (count == SCAN_COUNT).then(|| chunk_key(&key));
+        Ok(count < SCAN_COUNT)
+    })?;
+    Ok((found, last))
+}
+
+async fn move_paced(
+    core: &Arc<Core>,
+    key: ChunkKey,
+    report: &mut CompactReport,
+    moves: impl Fn(&Extent) -> bool,
+) -> Result<()> {
+    let bytes = match move_chunk(core, key, moves).await {
+        Ok(bytes) => bytes,
+        // Gone, rotten or without room: nothing was changed, and others tell of it.
+        Err(error) if !matches!(error.kind(), ErrorKind::DiskFailed | ErrorKind::Closed) => 0,
+        Err(error) => return Err(error),
+    };
+    if bytes > 0 {
+        report.chunk_count += 1;
+        report.moved_bytes += bytes;
+        let rate = core.options.compact_bytes_per_s.max(1);
+        clock::sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
+    }
+    Ok(())
+}
+
+/// Moves those pages of a chunk; says how many bytes.
+async fn move_chunk(
+    core: &Arc<Core>,
+    key: ChunkKey,
+    moves: impl Fn(&Extent) -> bool,
+) -> Result<u64> {
+    let guard = core.locks.lock(key).await;
+    core.check_disk()?;
+    core.target(key.target)?;
+    let Some(old) = core.lookup(&key)? else { return Ok(0) };
+    let Some(version) = old.existing().filter(|_| old.pending.is_none()) else { return Ok(0) };
+    let image = &version.image;
+    let is_moved = |run: &Run| !run.extent.is_hole() && moves(&run.extent);
+    let runs: Vec<Run> = image.runs(0, image.page_count()).into_iter().filter(is_moved).collect();
+    let count = runs.iter().map(|run| run.extent.count).sum();
+    if count == 0 {
+        return Ok(0);
+    }
+    let extents = core.space.allocate(count)?;
+    let moved = match copy(core, version, &runs, &extents).await {
+        Ok(moved) => moved,
+        Err(error) => {
+            core.space.free(&extents);
+            return Err(error);
+        }
+    };
+    let mut next = Record::clone(&old);
+    next.committed = Some(Version { image: Arc::new(moved), ..version.clone() });
+    let record = Some(Arc::new(next));
+    let freed = released_by(Some(&old), record.as_deref());
+    let (answer, durable) = oneshot::channel();
+    let (pages, stamp_before) = (Vec::new(), old.stamp);
+    let (is_visible, answer, _guard) = (false, Some(answer), Some(guard));
+    core.queue.push(Job { key, record, stamp_before, freed, pages, is_visible, answer, _guard });
+    let closed = || Error::new(ErrorKind::Closed, "the store was closed while a chunk moved");
+    durable.await.unwrap_or_else(|_| Err(closed()))?;
+    Ok(u64::from(count) * super::page::PAGE_BYTES as u64)
+}
+
+/// Copies runs into new places, verified; the image with these.
+async fn copy(core: &Core, version: &Version, runs: &[Run], extents: &[Extent]) -> Result<Image> {
+    let mut image = Image::clone(&version.image);
+    let mut writer = PageWriter::new(core, extents);
+    let mut rest = extents.to_vec();
+    rest.reverse();
+    let mut copied = Ok(());
+    for run in runs {
+        let pages = run.page..run.page + run.extent.count;
+        let size = run.extent.count as usize * super::page::PAGE_BYTES;
+        let read = match core.scratch.acquire(size).await {
+            Ok(buffer) => {
+                read_pages(core, &version.image, version.state.len, pages.clone(), buffer).await
+            }
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(buffer) => writer.write(&Payload::from_buffer(buffer), 0..size, size),
+            Err(error) => copied = copied.and(Err(error)),
+        }
+        if copied.is_err() {
+            break;
+        }
+        let places = take_front(&mut rest, run.extent.count);
+        let sums = version.image.checksums[pages.start as usize..pages.end as usize].to_vec();
+        image = image.splice(pages.start, &places, &sums);
+    }
+    // The kernel may still write into the pages: they are given back only after this.
+    let settled = writer.settle().await;
+    copied.and(settled).map(|()| image)
+}
+
+/// The next `count` pages of extents that are in reverse order.
+fn take_front(rest: &mut Vec<Extent>, mut count: u32) -> Vec<Extent> {
+    let mut taken = Vec::new();
+    while count > 0 {
+        let Some(extent) = rest.pop() else { unreachable!("pages were allocated for all") };
+        let part = Extent { count: extent.count.min(count), ..extent };
+        if part.count < extent.count {
+            rest.push(extent.skip(part.count));
+        }
+        count -= part.count;
+        taken.push(part);
+    }
+    taken
+}
