@@ -82,6 +82,10 @@ format: .venv/ready ## Format all code
 bench: build ## Measure against the machine's own limits; BENCH="--quick" for a short run
 	@$(PYTHON) -m benchmarks.run $(BENCH)
 
+.PHONY: model-soak
+model-soak: build ## Compare SDK, mounts and a local directory for MINUTES (default 30), with faults
+	FIREPOND_SOAK_MINUTES=$(or $(MINUTES),30) $(PYTHON) -m pytest -q -s tests/model/test_model.py -k soak --timeout 100000
+
 .PHONY: crash-soak
 crash-soak: build ## Kill processes under load for MINUTES (default 30)
 	FIREPOND_SOAK_MINUTES=$(or $(MINUTES),30) $(PYTHON) -m pytest -q tests/cluster/test_crash_soak.py --timeout 100000
