@@ -12,7 +12,7 @@ import typer
 
 from firepond.fs.cli.chain import under_way
 from firepond.fs.cli.options import AddressOption, JsonOption, manager_client
-from firepond.fs.cli.progress import human_bytes
+from firepond.fs.cli.progress import human_bytes, human_seconds
 from firepond.fs.errors import ClusterUnreachable
 
 WATCH_PAUSE_S = 0.5
@@ -68,6 +68,8 @@ def render(found: dict[str, Any]) -> Any:
     from rich.console import Group
 
     parts = [_headline(found), _nodes(found), _disks(found), _chains(found)]
+    if any(target["scrub"] for chain in found["chains"] for target in chain["targets"]):
+        parts.append(_scrubs(found))
     if found["namespaces"]:
         parts.append(_namespaces(found))
     return Group(*parts)
@@ -147,6 +149,31 @@ def _chains(found: dict[str, Any]) -> Any:
     hidden = Counter(_healthy(chain) for chain in order[CHAINS_SHOWN:])
     if hidden:
         table.caption = f"{sum(hidden.values())} more chains, {hidden[True]} of them healthy"
+    return table
+
+
+def _scrubs(found: dict[str, Any]) -> Any:
+    """What was found of the data of each node since its process began."""
+    table = _table(
+        "scrubber", "node", "chunks read", "bytes", "bad", "repaired", "not repaired", "last pass"
+    )
+    nodes: dict[int, list[dict[str, Any]]] = {}
+    for chain in found["chains"]:
+        for target in chain["targets"]:
+            if target["scrub"]:
+                nodes.setdefault(target["node"], []).append(target["scrub"])
+    for node, rows in sorted(nodes.items()):
+        left = sum(row["unrepairable_count"] for row in rows)
+        oldest = min(row["last_pass_unix_s"] for row in rows)
+        table.add_row(
+            str(node),
+            str(sum(row["chunks_checked"] for row in rows)),
+            human_bytes(sum(row["bytes_checked"] for row in rows)),
+            str(sum(row["bad_count"] for row in rows)),
+            str(sum(row["repaired_count"] for row in rows)),
+            f"[red]{left}[/]" if left else "0",
+            f"{human_seconds(max(time.time() - oldest, 0))} ago" if oldest else "not yet",
+        )
     return table
 
 

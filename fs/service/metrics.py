@@ -63,13 +63,17 @@ def _resync_samples(labels: Mapping[str, Any], row: Mapping[str, Any] | None) ->
 
 
 def _scrub_samples(labels: Mapping[str, Any], row: Mapping[str, Any] | None) -> list[Sample]:
-    """What the scrubber found in this target."""
-    samples: list[Sample] = []
-    for name, value in (row or {}).items():
-        if isinstance(value, int | float):
-            kind = "" if name.endswith("_ms") else "_total"
-            samples.append((f"firepond_scrub_{name}{kind}", labels, value))
-    return samples
+    """What the scrubber and reads found in this target since the process began."""
+    if not row:
+        return []
+    return [
+        ("firepond_scrub_chunks_checked_total", labels, row["chunks_checked"]),
+        ("firepond_scrub_bytes_checked_total", labels, row["bytes_checked"]),
+        ("firepond_scrub_bad_chunks_total", labels, row["bad_count"]),
+        ("firepond_scrub_repaired_chunks_total", labels, row["repaired_count"]),
+        ("firepond_scrub_unrepairable_chunks", labels, row["unrepairable_count"]),
+        ("firepond_scrub_last_pass_unix_seconds", labels, row["last_pass_unix_s"]),
+    ]
 
 
 def meta_samples(report: Mapping[str, Any]) -> list[Sample]:

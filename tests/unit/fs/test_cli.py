@@ -136,6 +136,9 @@ def test_status_renders_a_sick_cluster() -> None:
     leaving = [{"target": 1, "successor": 2}]
     chain = {"id": 1, "durability": "durable", "version": 4, "targets": targets}
     chain |= {"leaving": leaving, "reordering": False, "preferred": [1, 2]}
+    scrub = {"chunks_checked": 77, "bytes_checked": 3 << 20, "bad_count": 2, "repaired_count": 1}
+    targets[0]["scrub"] = {**scrub, "unrepairable_count": 1, "last_pass_unix_s": time.time() - 90}
+    targets[1]["scrub"] = None
     disk = {"path": "/d0", "engine": "io_uring", "free_bytes": 1, "total_bytes": 2, "failed": "EIO"}
     node = {"id": 3, "roles": ["storage"], "alive": False, "data_address": "a:1"}
     found = {
@@ -158,6 +161,8 @@ def test_status_renders_a_sick_cluster() -> None:
         "5 of 20 chunks",
         "1.0 MiB of 4.0 MiB",
         "1 min 1 s left",
+        "3.0 MiB",
+        "1 min 30 s ago",
         "2.0 KiB",
         "1.0 GiB",
     ):
