@@ -88,6 +88,8 @@ class Connection:
     def __new__(
         cls, routing: RoutingHandle, buffer_bytes: int = ..., worker_count: int = ...
     ) -> Self: ...
+    def read_counts(self) -> dict[str, int]:
+        """Read requests of all clients: `request_count`, `hedge_count`, `hedge_won_count`."""
     def close(self) -> None:
         """Lets the connection go; it ends when the clients made from it are gone, too."""
 

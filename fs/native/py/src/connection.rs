@@ -13,6 +13,7 @@ use firepond_core::transport::tcp::TcpTransport;
 use firepond_core::{Error, ErrorKind};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -97,6 +98,17 @@ impl PyConnection {
             process: std::process::id(),
         };
         Ok(PyConnection { open: Mutex::new(Some(Arc::new(connection))) })
+    }
+
+    /// Read requests of all clients of this connection: requests, how many were asked of a second
+    /// replica because the first was slow, and how often that was faster.
+    fn read_counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counts = self.get()?.peers().read_counts();
+        let found = PyDict::new(py);
+        found.set_item("request_count", counts.request_count)?;
+        found.set_item("hedge_count", counts.hedge_count)?;
+        found.set_item("hedge_won_count", counts.hedge_won_count)?;
+        Ok(found)
     }
 
     /// Lets the connection go; it ends when the clients made from it are gone, too.
