@@ -1,7 +1,8 @@
 """Where the time of a 4 KiB read and of a durable 1 MiB write goes.
 
-`python -m benchmarks.breakdown`. Each stage is an operation that does one thing more than the one before it, so the difference of two
-lines is that thing. Wall-clock time is the median, CPU time the mean of both sides together.
+`python -m benchmarks.breakdown`. Each stage is an operation that does one thing more than the one
+before it, so the difference of two lines is that thing. Wall-clock time is the median, CPU time the
+mean of each side.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ struct Inner {
     len: usize,
     /// Bytes that are there, with `ABORTED` when no more will come.
     filled: AtomicUsize,
+    /// The fewest bytes that somebody waits for: before them nobody is woken.
+    wanted: AtomicUsize,
     changed: Notify,
 }
 
@@ -58,6 +60,7 @@ impl Payload {
             memory: Memory::Bytes(bytes),
             len,
             filled: AtomicUsize::new(len),
+            wanted: AtomicUsize::new(usize::MAX),
             changed: Notify::new(),
         }))
     }
@@ -69,6 +72,7 @@ impl Payload {
             memory: Memory::Pooled(UnsafeCell::new(buffer)),
             len,
             filled: AtomicUsize::new(len),
+            wanted: AtomicUsize::new(usize::MAX),
             changed: Notify::new(),
         }))
     }
@@ -80,6 +84,7 @@ impl Payload {
             memory: Memory::Pooled(UnsafeCell::new(buffer)),
             len,
             filled: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(usize::MAX),
             changed: Notify::new(),
         }));
         let writer = PayloadWriter { payload: payload.clone() };
@@ -94,6 +99,7 @@ impl Payload {
             len: range.len(),
             filled: AtomicUsize::new(range.len()),
             memory: Memory::Part { whole: self.clone(), start: range.start },
+            wanted: AtomicUsize::new(usize::MAX),
             changed: Notify::new(),
         }))
     }
@@ -139,10 +145,16 @@ impl Payload {
     pub async fn wait_filled(&self, count: usize) -> Result<&[u8]> {
         let wanted = count.min(self.0.len);
         loop {
+            let state = self.0.filled.load(Ordering::Acquire);
+            if state & !ABORTED >= wanted {
+                return Ok(self.filled());
+            }
             let changed = self.0.changed.notified();
             tokio::pin!(changed);
+            // First: whoever takes the wish away wakes us afterwards.
             changed.as_mut().enable();
-            let state = self.0.filled.load(Ordering::Acquire);
+            self.0.wanted.fetch_min(wanted, Ordering::SeqCst);
+            let state = self.0.filled.load(Ordering::SeqCst);
             if state & !ABORTED >= wanted {
                 return Ok(self.filled());
             }
@@ -193,8 +205,11 @@ impl PayloadWriter {
         let inner = &self.payload.0;
         let filled = inner.filled.load(Ordering::Relaxed);
         assert!(filled + count <= inner.len, "a payload never outgrows its length");
-        inner.filled.store(filled + count, Ordering::Release);
-        inner.changed.notify_waiters();
+        inner.filled.store(filled + count, Ordering::SeqCst);
+        if inner.wanted.load(Ordering::SeqCst) <= filled + count {
+            inner.wanted.swap(usize::MAX, Ordering::SeqCst);
+            inner.changed.notify_waiters();
+        }
     }
 
     /// True when all bytes are there.
@@ -233,6 +248,36 @@ mod tests {
         assert_eq!(task.await.expect("task").expect("all"), b"abcdefgh");
         assert_eq!(payload.part(2..5).filled(), b"cde");
         assert!(payload.is_complete() && payload.part(8..8).is_empty());
+    }
+
+    /// Goal: a reader is woken for what it waits for, not for every byte; two readers with different
+    /// wishes both get theirs. Method: the writer advances byte by byte. Oracle: polls and bytes.
+    #[tokio::test]
+    async fn readers_sleep_until_their_bytes_are_there() {
+        let pool = BufferPool::new(BUFFER_MAX_BYTES);
+        let (payload, mut writer) = Payload::streaming(pool.acquire(1000).await.expect("room"));
+        let woken = Arc::new(AtomicUsize::new(0));
+        let reader = |wanted: usize| {
+            let (payload, woken) = (payload.clone(), Arc::clone(&woken));
+            tokio::spawn(async move {
+                let mut reading = std::pin::pin!(payload.wait_filled(wanted));
+                std::future::poll_fn(|context| {
+                    woken.fetch_add(1, Ordering::SeqCst);
+                    reading.as_mut().poll(context)
+                })
+                .await
+                .map(<[u8]>::len)
+            })
+        };
+        let tasks = [reader(400), reader(900)];
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+            writer.advance(1);
+        }
+        for (task, wanted) in tasks.into_iter().zip([400, 900]) {
+            assert!(task.await.expect("a task").expect("filled") >= wanted);
+        }
+        assert!(woken.load(Ordering::SeqCst) <= 5, "{woken:?}");
     }
 
     /// Goal: nobody waits for bytes that never come. Oracle: the error.
