@@ -90,9 +90,8 @@ fn run(
     mistake: Option<&str>,
     managers: &Bound<'_, PyAny>,
 ) -> PyResult<Outcome> {
-    let known = mistake.map(|name| {
-        Mistake::of_name(name).ok_or_else(|| PyValueError::new_err("no such mistake"))
-    });
+    let known = mistake
+        .map(|name| Mistake::of_name(name).ok_or_else(|| PyValueError::new_err("no such mistake")));
     plant(known.transpose()?);
     let plan = Plan::of_seed(seed).without(&dropped.into_iter().collect());
     let factory = |settings: &BTreeMap<&'static str, u64>, probe: Probe| {
@@ -108,11 +107,7 @@ fn run(
     };
     let outcome = World::run(&plan, &factory);
     plant(None);
-    Ok(Outcome {
-        trace: outcome.trace,
-        trace_hash: outcome.trace_hash,
-        problems: outcome.problems,
-    })
+    Ok(Outcome { trace: outcome.trace, trace_hash: outcome.trace_hash, problems: outcome.problems })
 }
 
 #[pymodule]

@@ -278,7 +278,11 @@ pub struct Scoped<T: 'static>(Membership<T>);
 enum Membership<T: 'static> {
     /// Made outside of any machine.
     Free(Pin<Box<dyn Future<Output = T> + Send>>),
-    Member { machine: Machine, id: u64, slot: Arc<Slot<T>> },
+    Member {
+        machine: Machine,
+        id: u64,
+        slot: Arc<Slot<T>>,
+    },
 }
 
 /// Makes a future a task of the current machine.

@@ -91,8 +91,7 @@ async fn open(link: &ManagerLink, peers: Peers, plan: &Plan) -> Result<Handles> 
 
 async fn open_values(link: &ManagerLink, peers: &Peers) -> Result<KvCache> {
     let deadline = now() + READY_TIMEOUT;
-    let body =
-        CreateNamespace { name: NAMESPACE, class: "cache", capacity_bytes: NAMESPACE_BYTES };
+    let body = CreateNamespace { name: NAMESPACE, class: "cache", capacity_bytes: NAMESPACE_BYTES };
     loop {
         let created: Result<Created> = link.call("create_namespace", &body, REQUEST_TIMEOUT).await;
         match created {

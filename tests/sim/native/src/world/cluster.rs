@@ -13,9 +13,11 @@ use super::storage::{HardDisk, StorageLife};
 use crate::history::History;
 use crate::plan::{Dice, Fault, Plan, Process};
 use crate::workload::FILE_TABLE;
+use firepond_core::ids::NodeId;
 use firepond_core::routing::{ChainInfo, ChainTarget, Durability, PublicState, Routing};
 use firepond_core::sys::machine::Machine;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub(super) struct Lives {
     pub(super) meta: Option<Machine>,
     meta_state: MetaState,
     pub(super) manager: bool,
+    /// The last life on any machine when its disk was replaced.
+    wiped: BTreeMap<u32, u64>,
     /// The one machine whose disk may rot.
     harmed: Option<u32>,
     pub(super) dice: Dice,
@@ -61,6 +65,7 @@ impl Cluster {
             meta: None,
             meta_state: MetaState::default(),
             manager: false,
+            wiped: BTreeMap::new(),
             harmed: None,
             dice,
         };
@@ -100,6 +105,8 @@ impl Cluster {
         disk.index.crash(keep);
         if may_wipe {
             *disk = disk.replaced(seed);
+            let life = self.site.last_incarnation();
+            lives.wiped.insert(index, life);
         }
         drop(lives);
         let how = if may_wipe { ", its disk is replaced" } else { "" };
@@ -175,12 +182,25 @@ impl Cluster {
         let Some(node) = self.site.node_of(Process::Storage(index)) else { return true };
         let harmed = lives.harmed.and_then(|one| self.site.node_of(Process::Storage(one)));
         let routing = self.observer.current();
+        // The manager may not know yet that a disk is a new one.
+        let empty: Vec<u32> = lives
+            .wiped
+            .iter()
+            .filter_map(|(index, life)| {
+                let node = self.site.node_of(Process::Storage(*index))?;
+                let known = routing.node(NodeId(node)).map_or(0, |info| info.incarnation.0);
+                (known <= *life).then_some(node)
+            })
+            .collect();
         let mut durable =
             routing.chains.iter().filter(|chain| chain.durability == Durability::Durable);
         durable.all(|chain| {
             let complete = || chain.targets.iter().filter(|one| is_complete(one));
             let has = complete().any(|one| one.node.0 == node);
-            let other = |one: &ChainTarget| one.node.0 != node && Some(one.node.0) != harmed;
+            let other = |one: &ChainTarget| {
+                let id = one.node.0;
+                id != node && Some(id) != harmed && !empty.contains(&id)
+            };
             !has || complete().any(other)
         })
     }
@@ -197,9 +217,8 @@ impl Cluster {
     /// Whether every target of every chain serves.
     pub(super) fn is_settled(&self) -> bool {
         let routing = self.observer.current();
-        let serves = |chain: &ChainInfo| {
-            chain.targets.iter().all(|one| one.state == PublicState::Serving)
-        };
+        let serves =
+            |chain: &ChainInfo| chain.targets.iter().all(|one| one.state == PublicState::Serving);
         !routing.chains.is_empty()
             && routing.chains.iter().all(serves)
             && routing.nodes.iter().all(|node| node.alive)

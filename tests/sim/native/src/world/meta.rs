@@ -33,7 +33,7 @@ pub(super) fn start(site: &Arc<Site>, link: ManagerLink, state: &MetaState) -> M
     let (site, state, itself) = (Arc::clone(site), state.clone(), machine.clone());
     machine.spawn(async move {
         if let Err(error) = run(&site, Arc::new(link), state, &itself).await {
-            site.problem(format_args!("meta gave up: {error}"));
+            site.exits(Process::Meta, &error);
         }
     });
     machine

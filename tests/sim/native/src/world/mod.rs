@@ -41,10 +41,11 @@ use firepond_core::sys::random;
 use managers::ManagerPort;
 use site::Site;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// How long the cluster may take to serve for the first time.
@@ -55,6 +56,12 @@ const SETTLE_MAX: Duration = Duration::from_secs(120);
 const CLIENTS_MAX: Duration = Duration::from_secs(120);
 /// How long what is left may take: lazy commits, sweeps, old tombstones.
 const REST_MAX: Duration = Duration::from_secs(30);
+
+/// As in deploy/: how long a process that ended stays away.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// Processes that ended by themselves.
+type Exits = mpsc::UnboundedReceiver<Process>;
 
 /// What one seed's run gave.
 #[derive(Debug, Default)]
@@ -77,10 +84,8 @@ pub struct World;
 impl World {
     /// Runs the plan from beginning to end.
     pub fn run(plan: &Plan, managers: ManagersFactory<'_>) -> Outcome {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = match runtime {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -90,36 +95,46 @@ impl World {
         };
         random::seed_thread(plan.seed);
         log::collect_panics();
-        let mut outcome = runtime.block_on(run(plan, managers));
+        let (site, exits) = runtime.block_on(async { Site::new(plan.seed) });
+        let site = Arc::new(site);
+        let running = AssertUnwindSafe(|| runtime.block_on(run(plan, &site, exits, managers)));
+        // A panic of the world itself is a result, too, and is with the others.
+        let mut problems = catch_unwind(running).unwrap_or_default();
         drop(runtime);
-        outcome.problems.extend(log::take_panics());
-        outcome
+        problems.extend(site.problems());
+        let panics = log::take_panics();
+        problems.extend(panics.into_iter().map(|panic| format!("panic: {panic}")));
+        let (trace, trace_hash) = site.trace.take();
+        Outcome { trace, trace_hash, problems }
     }
 }
 
-async fn run(plan: &Plan, managers: ManagersFactory<'_>) -> Outcome {
-    let site = Arc::new(Site::new(plan.seed));
+/// What is wrong with a run.
+async fn run(
+    plan: &Plan,
+    site: &Arc<Site>,
+    exits: Exits,
+    managers: ManagersFactory<'_>,
+) -> Vec<String> {
     let _logging = tracing::subscriber::set_default(log::LogToTrace(site.trace.clone()));
     plan.describe().iter().for_each(|line| site.trace.line(line));
     let newest = Arc::new(AtomicU32::new(0));
-    let (probing, leader) = (Arc::clone(&site), Arc::clone(&newest));
+    let (probing, leader) = (Arc::clone(site), Arc::clone(&newest));
     let probe: Probe = Arc::new(move |node, incarnation| {
         let manager = Process::Manager(leader.load(Ordering::Relaxed));
         probing.probe(manager, node, incarnation)
     });
-    let mut problems = match managers(&settings(plan), probe) {
+    let problems = match managers(&settings(plan), probe) {
         Ok(managers) => {
-            let port = ManagerPort::start(&site, managers, newest);
-            live(plan, &site, port).await
+            let port = ManagerPort::start(site, managers, newest);
+            live(plan, site, exits, port).await
         }
         Err(error) => vec![format!("no managers: {error}")],
     };
     for (_, machine) in site.machines() {
         machine.kill();
     }
-    problems.extend(site.problems());
-    let (trace, trace_hash) = site.trace.take();
-    Outcome { trace, trace_hash, problems }
+    problems
 }
 
 /// As in `fs/config/models.py`; what is not here has its default.
@@ -133,11 +148,12 @@ fn settings(plan: &Plan) -> BTreeMap<&'static str, u64> {
 }
 
 /// From the first start to the audit; what is wrong.
-async fn live(plan: &Plan, site: &Arc<Site>, port: ManagerPort) -> Vec<String> {
+async fn live(plan: &Plan, site: &Arc<Site>, exits: Exits, port: ManagerPort) -> Vec<String> {
     let plan = Arc::new(plan.clone());
     let trace = site.trace.clone();
     let history = History::new(move |line| trace.line(line));
     let cluster = Arc::new(Cluster::new(Arc::clone(&plan), Arc::clone(site), port, history));
+    tokio::spawn(restart(Arc::clone(&cluster), exits));
     cluster.start_manager(0);
     (0..plan.topology.storage_count).for_each(|index| cluster.start_storage(index));
     if plan.topology.metadata {
@@ -169,6 +185,25 @@ async fn live(plan: &Plan, site: &Arc<Site>, port: ManagerPort) -> Vec<String> {
     let audit = cluster.audit(settled).await;
     let (records, blackouts) = cluster.history.take();
     check_all(&plan, &records, &blackouts, &audit)
+}
+
+/// Starts processes again that ended by themselves, as systemd does.
+async fn restart(cluster: Arc<Cluster>, mut exits: Exits) {
+    while let Some(process) = exits.recv().await {
+        match process {
+            Process::Storage(index) => {
+                cluster.kill_storage(index, false);
+                sleep(RESTART_PAUSE).await;
+                cluster.start_storage(index);
+            }
+            Process::Meta => {
+                cluster.kill_meta();
+                sleep(RESTART_PAUSE).await;
+                cluster.start_meta();
+            }
+            Process::Manager(_) | Process::Client(_) => {}
+        }
+    }
 }
 
 /// The clients and their common start.

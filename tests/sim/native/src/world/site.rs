@@ -3,10 +3,12 @@
 use super::trace::Trace;
 use super::weather::Weather;
 use crate::plan::Process;
+use firepond_core::Error;
 use firepond_core::sys::machine::Machine;
 use firepond_core::transport::memory::MemoryNetwork;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use tokio::sync::mpsc;
 
 /// The ground that a world stands on.
 pub(super) struct Site {
@@ -15,6 +17,7 @@ pub(super) struct Site {
     pub(super) network: MemoryNetwork,
     state: Mutex<State>,
     problems: Mutex<Vec<String>>,
+    exits: mpsc::UnboundedSender<Process>,
 }
 
 #[derive(Default)]
@@ -27,14 +30,29 @@ struct State {
 }
 
 impl Site {
-    pub(super) fn new(seed: u64) -> Site {
-        Site {
+    /// An empty ground, and where processes come out that ended by themselves.
+    pub(super) fn new(seed: u64) -> (Site, mpsc::UnboundedReceiver<Process>) {
+        let (exits, ended) = mpsc::unbounded_channel();
+        let site = Site {
             trace: Trace::new(),
             weather: Weather::new(seed),
             network: MemoryNetwork::new(),
             state: Mutex::default(),
             problems: Mutex::default(),
-        }
+            exits,
+        };
+        (site, ended)
+    }
+
+    /// A process ends by itself, as one does whose manager will not have it.
+    pub(super) fn exits(&self, process: Process, why: &Error) {
+        self.trace.line(format_args!("{process} exits: {why}"));
+        self.exits.send(process).ok();
+    }
+
+    /// How many lives began.
+    pub(super) fn last_incarnation(&self) -> u64 {
+        self.state.lock().incarnation
     }
 
     /// Something that must not happen.

@@ -165,7 +165,7 @@ impl Start {
             assigned: Arc::default(),
         };
         let error = agent.run().await;
-        self.site.problem(format_args!("{} gave up: {error}", self.process));
+        self.site.exits(self.process, &error);
     }
 }
 
@@ -245,4 +245,3 @@ impl Role for StorageRole {
         self.0.lease_lost();
     }
 }
-

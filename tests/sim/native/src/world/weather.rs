@@ -105,9 +105,8 @@ impl Weather {
         let mut delay = Duration::from_millis(state.dice.pick(&[0, 0, 0, 0, 0, 1, 1, 2]));
         for at in 0..state.storms.len() {
             let storm = state.storms[at].1;
-            delay += Duration::from_millis(
-                state.dice.range(0..storm.delay_max.as_millis() as u64 + 1),
-            );
+            delay +=
+                Duration::from_millis(state.dice.range(0..storm.delay_max.as_millis() as u64 + 1));
             if state.dice.range(0..1000) < u64::from(storm.lost_per_mille) {
                 return Fate::Breaks(delay);
             }

@@ -372,7 +372,8 @@ impl DiskFile for SimulatedFile {
 
     fn set_len(&self, len: u64) -> Result<()> {
         self.with(|state, file| {
-            if state.used_bytes() + len > state.capacity_bytes {
+            let grows = len as usize > file.len;
+            if grows && state.used_bytes() + len > state.capacity_bytes {
                 return Err(Error::new(ErrorKind::DiskFull, "the simulated disk is full"));
             }
             file.cut(len as usize);
