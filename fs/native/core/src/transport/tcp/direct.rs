@@ -4,8 +4,9 @@
 //! wake-up across cores, which is more than all the rest of a small exchange. A thread that does
 //! nothing but wait for one operation may as well wait in `recv`.
 //! Invariants: only a thread that said so blocks, only for small calls and only for `WAIT`; a
-//! socket carries one call at a time; a reply that is late or large is waited for like any other,
-//! on the same socket, which then becomes an ordinary connection. Lock: `idle`, for a push or pop.
+//! socket carries one call at a time, and there are at most `SOCKET_MAX_COUNT`; a reply that is
+//! late or large is waited for like any other, on the same socket, which then becomes an ordinary
+//! connection. Lock: `idle`, for a push or pop.
 
 use crate::buffer::BufferPool;
 use crate::sys::clock::{Instant, now};
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io::{ErrorKind as IoKind, IoSlice, Read};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long a thread stays in `recv`; longer waits are for tasks.
@@ -31,8 +32,8 @@ const WAIT: Duration = Duration::from_millis(2);
 const BODY_SMALL_BYTES: usize = 4 << 10;
 const REPLY_SMALL_BYTES: usize = 16 << 10;
 const BUFFER_BYTES: usize = 32 << 10;
-/// Sockets that are kept for later calls to one peer.
-const IDLE_MAX_COUNT: usize = 4;
+/// Sockets to one peer; more threads at a time share the ordinary connection.
+const SOCKET_MAX_COUNT: usize = 4;
 /// Calls that go the ordinary way after one that was late.
 const PAUSE_COUNT: u32 = 64;
 
@@ -57,20 +58,34 @@ pub fn on_waiting_thread<R>(work: impl FnOnce() -> R) -> R {
 #[derive(Default)]
 pub(super) struct DirectSockets {
     idle: Mutex<Vec<DirectSocket>>,
+    turn_count: AtomicUsize,
     pause: AtomicU32,
 }
 
+/// The right to use one socket, until it is dropped.
+pub(super) struct Turn<'a>(&'a DirectSockets);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.turn_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl DirectSockets {
-    /// Whether a call may go this way now.
-    pub(super) fn suit(&self, request: &Request) -> bool {
+    /// The right to a socket, if a call may go this way now.
+    pub(super) fn turn(&self, request: &Request) -> Option<Turn<'_>> {
         let small = request.payload.is_empty()
             && request.body.len() <= BODY_SMALL_BYTES
             && request.reply_bytes_max <= REPLY_SMALL_BYTES;
         if !small || !MAY_BLOCK.get() || request.deadline < now() + 2 * WAIT {
-            return false;
+            return None;
         }
         let rest = |left: u32| left.checked_sub(1);
-        self.pause.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_err()
+        if self.pause.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).is_ok() {
+            return None;
+        }
+        let turn = Turn(self);
+        (self.turn_count.fetch_add(1, Ordering::Relaxed) < SOCKET_MAX_COUNT).then_some(turn)
     }
 
     /// A socket that is connected as far as anybody knows.
@@ -86,10 +101,7 @@ impl DirectSockets {
 
     /// Keeps a socket whose call ended.
     pub(super) fn put(&self, socket: DirectSocket) {
-        let mut idle = self.idle.lock();
-        if idle.len() < IDLE_MAX_COUNT {
-            idle.push(socket);
-        }
+        self.idle.lock().push(socket);
     }
 
     /// A call was late: the next ones are not worth a try.

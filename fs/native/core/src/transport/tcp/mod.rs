@@ -2,9 +2,8 @@
 //!
 //! Parts: `socket` (options), `reader` and `writer` (frames), `hello` (credits); for callers `peer`
 //! (several connections), `client` (one), `calls` and `receive` (replies), `direct` (small calls on
-//! the caller's thread); for services `server`
-//! (accepts), `serve` (one connection) and `bodies` (a bound); for both `shared` (memory that two ends
-//! on one host see).
+//! the caller's thread); for services `server` (accepts), `serve` (one connection) and `bodies` (a
+//! bound); for both `shared` (memory that two ends on one host see).
 //! Invariants: connections are one-way: whoever connected asks, the other answers.
 
 mod bodies;

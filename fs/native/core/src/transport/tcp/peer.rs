@@ -9,7 +9,7 @@
 
 use super::TcpOptions;
 use super::client::ClientConnection;
-use super::direct::{DirectSocket, DirectSockets, Exchanged};
+use super::direct::{DirectSocket, DirectSockets, Exchanged, Turn};
 use super::socket;
 use crate::buffer::BufferPool;
 use crate::sys::clock::{Instant, now, timeout_at};
@@ -58,8 +58,8 @@ impl TcpPeer {
     }
 
     async fn exchange(&self, request: Request) -> Result<Reply> {
-        if self.direct.suit(&request) {
-            return self.exchange_here(request).await;
+        if let Some(turn) = self.direct.turn(&request) {
+            return self.exchange_here(request, turn).await;
         }
         let slot = self.slot(&request);
         let connection = match slot.usable() {
@@ -70,7 +70,7 @@ impl TcpPeer {
     }
 
     /// As `exchange`, on this thread, which may block for a moment.
-    async fn exchange_here(&self, request: Request) -> Result<Reply> {
+    async fn exchange_here(&self, request: Request, turn: Turn<'_>) -> Result<Reply> {
         let mut socket = match self.direct.take() {
             Some(socket) => socket,
             None => {
@@ -88,6 +88,7 @@ impl TcpPeer {
             Exchanged::Broken(error) => Err(error),
             Exchanged::Late(id, plan) => {
                 self.direct.pause();
+                drop(turn);
                 let stream = socket.to_stream().map_err(|error| self.unusable(&error))?;
                 let (address, buffers) = (self.address.clone(), self.buffers.clone());
                 let (connection, call) =
