@@ -10,6 +10,7 @@ use firepond_core::ids::{
     ChainVersion, ChangeStamp, ChunkVersion, ClientId, NamespaceId, TargetId, WriteId,
 };
 use firepond_core::payload::Payload;
+use firepond_core::peer::ChunkRead;
 use firepond_core::routing::{Durability, LocalState, NamespaceInfo, PublicState};
 use firepond_core::sys::clock::{self, now};
 use firepond_core::sys::random;
@@ -337,4 +338,38 @@ async fn resync_while_writes_go_on() {
         assert!(cluster.manager.lock().states().iter().all(|one| one.1 == PublicState::Serving));
         cluster.assert_replicas_agree();
     }
+}
+
+/// Goal: a bad place of every replica's medium fails the I/Os of its chunk and no other of the same
+/// batch, neither of a read nor of a stat. Oracle: each outcome.
+#[tokio::test(start_paused = true)]
+async fn one_bad_chunk_fails_alone() {
+    random::seed_thread(12);
+    let mut cluster = Cluster::start(2).await;
+    let client = cluster.client();
+    for index in 0..5 {
+        client.write(chunk(index), 0, b"data").await.expect("write");
+    }
+    cluster.wait_serving().await;
+    for node in &cluster.nodes {
+        node.store.rot(chunk(2));
+        node.store.break_chunk(chunk(3));
+    }
+    let deadline = now() + Duration::from_secs(5);
+    let asked: Vec<_> = (0..5).map(|index| (CHAIN, chunk(index))).collect();
+    let stats = client.chains.batch_stat(&asked, deadline).await;
+    let failed: Vec<usize> = (0..5).filter(|index| stats[*index].is_err()).collect();
+    assert_eq!(failed, [3], "{stats:?}");
+    let read = |index| ChunkRead {
+        chain: CHAIN,
+        chunk: chunk(index),
+        offset: 0,
+        len: 4,
+        sink: None,
+        prefer_head: false,
+    };
+    let deadline = now() + Duration::from_secs(5);
+    let reads = client.chains.batch_read((0..5).map(read).collect(), deadline).await;
+    let failed: Vec<usize> = (0..5).filter(|index| reads[*index].is_err()).collect();
+    assert_eq!(failed, [2], "a read needs the bytes alone");
 }

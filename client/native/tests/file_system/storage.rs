@@ -145,7 +145,7 @@ impl Storage {
         let of = |id: &ChunkId| stat_of(*id, chunks.get(id).unwrap_or(&(0, Vec::new())));
         let queries = request.queries.iter();
         let results = queries.map(|query| Ok(query.chunks.iter().map(of).collect())).collect();
-        Ok(OutgoingReply::body(encode(&BatchStatReply { results })))
+        Ok(OutgoingReply::body(encode(&BatchStatReply { results, failed: vec![] })))
     }
 }
 

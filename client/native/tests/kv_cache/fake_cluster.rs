@@ -232,6 +232,7 @@ impl State {
             };
             Ok(query.chunks.iter().copied().map(stat).collect())
         });
-        OutgoingReply::body(encode(&BatchStatReply { results: results.collect() }))
+        let results = results.collect();
+        OutgoingReply::body(encode(&BatchStatReply { results, failed: vec![] }))
     }
 }

@@ -66,7 +66,7 @@ impl<B: Backend> Replica<B> {
             target: other.target,
             chunks: chunks.to_vec(),
         };
-        let body = encode(&BatchStatRequest { queries: vec![query] });
+        let body = encode(&BatchStatRequest { queries: vec![query], alone: false });
         let request = Request::new(MessageKind::BatchStat, body, now() + PATIENCE);
         let reply = self.node.peers.call_node(other.node, request).await?;
         let reply: BatchStatReply = decode(&reply.body)?;

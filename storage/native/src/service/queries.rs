@@ -1,19 +1,22 @@
 //! `QueryCommitted`, `BatchStat`, `ListChunks` and `Space`.
 
 use super::handler::StorageService;
+use super::join::join_bounded;
 use crate::chain::{Backend, Replica};
 use crate::store::{ChunkState, VersionState};
 use firepond_core::ids::{ChunkId, ChunkVersion};
 use firepond_core::sys::clock::Instant;
 use firepond_core::wire::storage::{
-    BatchStatReply, BatchStatRequest, ChunkQuery, ChunkStat, ListChunksReply, ListChunksRequest,
-    QueryCommittedReply, QueryCommittedRequest, SpaceReply, TargetSpace,
+    BatchStatReply, BatchStatRequest, ChunkQuery, ChunkStat, FailedStat, ListChunksReply,
+    ListChunksRequest, QueryCommittedReply, QueryCommittedRequest, SpaceReply, TargetSpace,
 };
 use firepond_core::{Error, Result};
 use std::sync::Arc;
 
 /// Chunks of one request.
 const CHUNKS_MAX_COUNT: usize = 16_384;
+/// Chunks of one query that are looked at at the same time.
+const STATS_MAX_COUNT: usize = 32;
 /// Chunks of one list.
 const LIST_MAX_COUNT: u32 = 4096;
 /// Chunks that are looked at in one go.
@@ -42,23 +45,43 @@ impl<B: Backend> StorageService<B> {
     ) -> Result<BatchStatReply> {
         check_count(request.queries.iter().map(|query| query.chunks.len()).sum())?;
         let mut results = Vec::with_capacity(request.queries.len());
-        for query in request.queries {
-            let result = self.stat_query(query, deadline).await;
+        let mut failed = Vec::new();
+        for (index, query) in request.queries.into_iter().enumerate() {
+            let result = self.stat_query(query, deadline).await.and_then(|stats| {
+                let errors = stats
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(at, one)| Some((at, one.as_ref().err()?)));
+                let errors: Vec<(usize, &Error)> = errors.collect();
+                if let (false, Some((_, error))) = (request.alone, errors.first()) {
+                    return Err(Error::clone(error));
+                }
+                failed.extend(errors.into_iter().map(|(at, error)| FailedStat {
+                    query: index as u32,
+                    chunk: at as u32,
+                    error: error.to_wire(),
+                }));
+                let nothing = |_| absent(ChunkId([0; 16]));
+                Ok(stats.into_iter().map(|one| one.unwrap_or_else(nothing)).collect())
+            });
             results.push(result.map_err(|error| error.to_wire()));
         }
-        Ok(BatchStatReply { results })
+        Ok(BatchStatReply { results, failed })
     }
 
-    async fn stat_query(&self, query: ChunkQuery, deadline: Instant) -> Result<Vec<ChunkStat>> {
-        let replica = self.targets.find(query.chain, query.target)?;
+    /// Each chunk with its own outcome; several at a time, so that one that changes holds up none.
+    async fn stat_query(
+        &self,
+        query: ChunkQuery,
+        deadline: Instant,
+    ) -> Result<Vec<Result<ChunkStat>>> {
+        let replica = &self.targets.find(query.chain, query.target)?;
         replica.await_routing(query.chain_version).await;
-        let mut stats = Vec::with_capacity(query.chunks.len());
-        for chunk in query.chunks {
+        let stats = query.chunks.into_iter().map(|chunk| async move {
             let found = replica.stat(chunk, deadline).await?;
-            stats
-                .push(found.map_or_else(|| absent(chunk), |(state, tag)| stat(chunk, &state, tag)));
-        }
-        Ok(stats)
+            Ok(found.map_or_else(|| absent(chunk), |(state, tag)| stat(chunk, &state, tag)))
+        });
+        Ok(join_bounded(stats, STATS_MAX_COUNT).await)
     }
 
     pub(super) async fn list_chunks(

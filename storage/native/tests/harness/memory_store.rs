@@ -17,7 +17,7 @@ use firepond_storage::store::{
     ScrubPlace, TargetUsage, VersionState,
 };
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ struct Inner {
     chunks: BTreeMap<ChunkId, Entry>,
     room: Room,
     slow_max_ms: u64,
+    /// Chunks of which nothing can be read, not even what is known of them.
+    broken: BTreeSet<ChunkId>,
     /// Changes the last byte of what it stores.
     lying: bool,
     served: bool,
@@ -73,8 +75,8 @@ impl Default for Inner {
     fn default() -> Inner {
         let (chunks, room) = (BTreeMap::new(), Room::Ample);
         let (slow_max_ms, lying, served, marks) = (0, false, false, NO_MARKS);
-        let scrub_place = ScrubPlace::default();
-        Inner { life: 0, chunks, room, slow_max_ms, lying, served, marks, scrub_place }
+        let (scrub_place, broken) = (ScrubPlace::default(), BTreeSet::new());
+        Inner { life: 0, chunks, room, slow_max_ms, broken, lying, served, marks, scrub_place }
     }
 }
 
@@ -120,6 +122,11 @@ impl MemoryStore {
 
     pub fn set_room(&self, room: Room) {
         self.inner.lock().room = room;
+    }
+
+    /// Nothing is known of a chunk any more.
+    pub fn break_chunk(&self, chunk: ChunkId) {
+        self.inner.lock().broken.insert(chunk);
     }
 
     /// The disk changes what it stores from now on.
@@ -244,7 +251,12 @@ fn remember(entry: &mut Entry, recent: &RecentWrite) {
 
 impl Backend for MemoryStore {
     fn state(&self, _target: TargetId, chunk: ChunkId) -> Result<Option<ChunkState>> {
-        self.with(|inner| Ok(inner.chunks.get(&chunk).map(state_of)))
+        self.with(|inner| {
+            if inner.broken.contains(&chunk) {
+                return Err(Error::new(ErrorKind::IoFailed, "a bad place of the medium"));
+            }
+            Ok(inner.chunks.get(&chunk).map(state_of))
+        })
     }
 
     async fn apply(&self, _target: TargetId, write: ChunkWrite) -> Result<VersionState> {

@@ -2,9 +2,9 @@
 
 use crate::fixture::*;
 use firepond_core::ErrorKind;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, TargetId};
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, NamespaceId, TargetId};
 use firepond_core::wire::storage::UpdateKind;
-use firepond_storage::store::{ChunkStore, ChunkWrite, ReadVersion};
+use firepond_storage::store::{ChunkStore, ChunkWrite, NamespaceUsage, ReadVersion, TargetUsage};
 
 /// Goal: writes, overwrites, holes and cuts give the bytes that a plain array gives, on every real
 /// engine, and again after opening anew. Oracle: a vector.
@@ -206,6 +206,44 @@ async fn targets_are_remembered_and_removed() {
     assert_ne!(store.targets()[0].generation, made.generation);
     assert_eq!(store.state(TARGET, chunk(1)).expect("state"), None);
     assert_eq!(store.space(TARGET).used_bytes, 0);
+}
+
+/// Goal: what each KV namespace takes is known, also after a crash. Method: values and files, some
+/// replaced, cut or removed. Oracle: counts of pages and chunks made by hand.
+#[tokio::test]
+async fn namespaces_are_accounted_for() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    let value = |namespace, number, version, len| ChunkWrite {
+        chunk: ChunkId::kv(NamespaceId(namespace), &[number; 32]),
+        ..write(0, version, 0, &bytes(1, len))
+    };
+    for number in 0..5 {
+        store.apply(TARGET, value(3, number, 1, 10_000)).await.expect("put");
+        store.apply(TARGET, value(9, number, 1, 100)).await.expect("put");
+        store.apply(TARGET, write(u32::from(number), 1, 0, &bytes(2, 5000))).await.expect("write");
+    }
+    let removal = ChunkWrite { kind: UpdateKind::Remove, ..value(3, 0, 2, 0) };
+    store.apply(TARGET, removal).await.expect("remove");
+    let replaced = ChunkWrite { kind: UpdateKind::Replace, ..value(3, 1, 2, 50) };
+    store.apply(TARGET, pending(replaced)).await.expect("put");
+    for number in 0..5 {
+        let gone = ChunkWrite { kind: UpdateKind::Remove, ..value(9, number, 2, 0) };
+        store.apply(TARGET, gone).await.expect("remove");
+    }
+    let usage = |pages: u64, chunk_count| TargetUsage { used_bytes: pages * 4096, chunk_count };
+    let three = NamespaceUsage { namespace: NamespaceId(3), usage: usage(13, 4) };
+    assert_eq!(store.namespaces(TARGET), [three]);
+    assert_eq!(store.space(TARGET), usage(13 + 10, 9));
+    drop(store);
+    machine.crash(0);
+    let store = machine.open().expect("opens again");
+    assert_eq!(store.namespaces(TARGET), [three]);
+    assert_eq!(store.space(TARGET), usage(13 + 10, 9));
+    let replaced = ChunkId::kv(NamespaceId(3), &[1; 32]);
+    store.commit(TARGET, replaced, ChunkVersion(2), ChainVersion(1)).await.expect("commit");
+    assert_eq!(store.namespaces(TARGET)[0].usage, usage(10, 4));
+    settle(&store).await;
 }
 
 /// Goal: one process a directory. Oracle: the error of the second.

@@ -30,8 +30,12 @@ pub(crate) fn buffers() -> BufferPool {
 }
 
 pub(crate) fn open(directory: &Path, engine: &str) -> ChunkStore {
+    open_with(directory, engine, options())
+}
+
+pub(crate) fn open_with(directory: &Path, engine: &str, options: StoreOptions) -> ChunkStore {
     let disk = open_disk(directory, engine).expect("directory");
-    let store = ChunkStore::open(disk, options(), buffers()).expect("store opens");
+    let store = ChunkStore::open(disk, options, buffers()).expect("store opens");
     store.create_target(TARGET, ChainId(1)).expect("target");
     store
 }

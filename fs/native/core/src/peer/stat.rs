@@ -18,12 +18,15 @@ use crate::wire::storage::{
 use crate::wire::{MessageKind, decode, encode};
 use crate::{Error, ErrorKind, Result, Retry};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the first try may take before another replica is asked.
 const TRY_MS: u64 = 1000;
 /// Chunks of one request; a storage server takes no more.
 const STAT_MAX_COUNT: usize = 16_384;
+
+/// The chunks of one query in order, each with its own outcome.
+type Stats = Result<Vec<Result<ChunkStat>>>;
 
 impl ChainClient {
     /// The chunks of a key range, in order; backwards with `reverse`.
@@ -73,7 +76,7 @@ impl ChainClient {
         for (chain, indexes) in &by_chain {
             for (position, index) in indexes.iter().enumerate() {
                 stats[*index] = found.get(chain).map(|reply| match reply {
-                    Ok(found) => Ok(found[position].clone()),
+                    Ok(found) => found[position].clone(),
                     Err(error) => Err(error.clone()),
                 });
             }
@@ -87,7 +90,7 @@ impl ChainClient {
         &self,
         asked: Vec<(ChainId, Vec<ChunkId>)>,
         deadline: Instant,
-    ) -> BTreeMap<ChainId, Result<Vec<ChunkStat>>> {
+    ) -> BTreeMap<ChainId, Stats> {
         let routing = self.peers.routing().current();
         let mut requests: BTreeMap<NodeId, Vec<Vec<ChunkQuery>>> = BTreeMap::new();
         for (chain, chunks) in asked {
@@ -122,38 +125,52 @@ impl ChainClient {
         node: NodeId,
         queries: Vec<ChunkQuery>,
         deadline: Instant,
-    ) -> Vec<(ChainId, Result<Vec<ChunkStat>>)> {
+    ) -> Vec<(ChainId, Stats)> {
         let asked: Vec<(ChainId, usize)> =
             queries.iter().map(|query| (query.chain, query.chunks.len())).collect();
         let limit = Tries::new(deadline).try_deadline(TRY_MS);
-        let body = encode(&BatchStatRequest { queries });
+        let body = encode(&BatchStatRequest { queries, alone: true });
         let request = Request::new(MessageKind::BatchStat, body, limit);
         let Ok(body) = self.query_node(node, request).await else { return Vec::new() };
         let Ok(reply) = decode::<BatchStatReply>(&body) else { return Vec::new() };
-        let answers = asked.into_iter().zip(reply.results);
-        let whole = answers.filter_map(|((chain, count), answer)| match answer {
-            Ok(stats) if stats.len() == count => Some((chain, Ok(stats))),
+        // A chain with a chunk that failed is asked again by itself.
+        let failed: BTreeSet<u32> = reply.failed.iter().map(|one| one.query).collect();
+        let answers = asked.into_iter().zip(reply.results).zip(0_u32..);
+        let whole = answers.filter_map(|(((chain, count), answer), index)| match answer {
+            Ok(stats) if stats.len() == count && !failed.contains(&index) => {
+                Some((chain, Ok(stats.into_iter().map(Ok).collect())))
+            }
             _ => None,
         });
         whole.collect()
     }
 
-    async fn stat_chain(
-        &self,
-        chain: ChainId,
-        ids: Vec<ChunkId>,
-        deadline: Instant,
-    ) -> Result<Vec<ChunkStat>> {
+    async fn stat_chain(&self, chain: ChainId, ids: Vec<ChunkId>, deadline: Instant) -> Stats {
+        // While it may help, another replica is asked; then the others are answered for.
+        let last_chance = now() + deadline.saturating_duration_since(now()) / 2;
         let message = |routing: &Routing, target: TargetId| -> Result<Bytes> {
             let chain_version = routing.chain(chain)?.version;
             let query = ChunkQuery { chain, chain_version, target, chunks: ids.clone() };
-            Ok(encode(&BatchStatRequest { queries: vec![query] }))
+            Ok(encode(&BatchStatRequest { queries: vec![query], alone: true }))
         };
-        let answer = |body: &[u8]| -> Result<Vec<ChunkStat>> {
+        let answer = |body: &[u8]| -> Stats {
             let reply: BatchStatReply = decode(body)?;
+            let errors = reply.failed.iter().map(|one| Error::from_wire(one.error.clone()));
+            let mut transient = errors.filter(|error| error.retry() != Retry::Never);
+            if let Some(error) = transient.next().filter(|_| now() < last_chance) {
+                return Err(error);
+            }
             let first = reply.results.into_iter().next();
             match first {
-                Some(Ok(stats)) if stats.len() == ids.len() => Ok(stats),
+                Some(Ok(stats)) if stats.len() == ids.len() => {
+                    let mut stats: Vec<Result<ChunkStat>> = stats.into_iter().map(Ok).collect();
+                    for failed in reply.failed {
+                        if let Some(stat) = stats.get_mut(failed.chunk as usize) {
+                            *stat = Err(Error::from_wire(failed.error));
+                        }
+                    }
+                    Ok(stats)
+                }
                 Some(Err(wire)) => Err(Error::from_wire(wire)),
                 _ => Err(Error::new(ErrorKind::FrameInvalid, "a stat reply has the wrong length")),
             }

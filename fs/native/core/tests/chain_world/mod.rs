@@ -123,7 +123,7 @@ impl Replica {
                 let queries = asked.queries.iter();
                 let results = queries.map(|query| Ok(query.chunks.iter().map(stat).collect()));
                 let results = results.collect();
-                Ok(OutgoingReply::body(encode(&BatchStatReply { results })))
+                Ok(OutgoingReply::body(encode(&BatchStatReply { results, failed: vec![] })))
             }
             kind => Err(Error::invalid(format!("unexpected: {kind:?}"))),
         }
