@@ -78,6 +78,7 @@ class Controller:
         self._confirmed_ns = self.surroundings.clock_ns()
         self.state = load(store.load(rules_of(settings)))
         self.failed = asyncio.Event()
+        self.failure: FirepondError | None = None
         self._log = get_logger("firepond.manager")
         self._deciding = asyncio.Lock()
         self._confirming = asyncio.Lock()
@@ -216,7 +217,9 @@ class Controller:
             self._confirmed_ns = began_ns
 
     def _fail(self, error: BaseException) -> None:
+        self.failure = FirepondError("the manager could not keep its state")
         if isinstance(error, ManagerNotLeader):
+            self.failure = error
             self._log.info("another manager leads, this one stops", error=str(error))
         elif not (isinstance(error, asyncio.CancelledError) and self._stopping):
             self._log.error("the manager cannot keep its state and stops", error=str(error))

@@ -99,6 +99,7 @@ def _chain(
                 "disk": state.targets[member.target].disk,
                 "used_bytes": row.get("used_bytes", 0),
                 "chunk_count": row.get("chunk_count", 0),
+                "namespaces": row.get("namespaces", []),
                 "complete_through": row.get("complete_through", 0),
                 "resync": resync_progress(resync, unix_time_ms) if resync else None,
                 "scrub": row.get("scrub"),

@@ -149,8 +149,8 @@ class _Process:
         if controller is not None:
             waits.append(asyncio.create_task(controller.failed.wait()))
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if controller is not None and controller.failed.is_set() and self.failure is None:
-            self.failure = FirepondError("the manager could not keep its state")
+        if controller is not None and self.failure is None:
+            self.failure = controller.failure
         if serving.done() and self.failure is None:
             self.failure = FirepondError("the admin port stopped serving")
         for wait in waits[1:]:
