@@ -250,8 +250,9 @@ mod tests {
         assert!(payload.is_complete() && payload.part(8..8).is_empty());
     }
 
-    /// Goal: a reader is woken for what it waits for, not for every byte; two readers with different
-    /// wishes both get theirs. Method: the writer advances byte by byte. Oracle: polls and bytes.
+    /// Goal: a reader is woken for what it waits for, not for every byte; two readers with
+    /// different wishes both get theirs. Method: the writer advances byte by byte. Oracle: polls
+    /// and bytes.
     #[tokio::test]
     async fn readers_sleep_until_their_bytes_are_there() {
         let pool = BufferPool::new(BUFFER_MAX_BYTES);
