@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 const LARGE_BYTES: usize = 100_000;
 
-/// Calls that announce large replies, as reads do; so they go over a bulk connection and get a slot.
+/// Calls that announce large replies, as reads do: they go over a bulk connection and get a slot.
 struct Announcing(Arc<dyn Connection>);
 
 impl Connection for Announcing {
