@@ -35,7 +35,7 @@ const BUFFER_BYTES: usize = 32 << 10;
 /// Sockets to one peer; more threads at a time share the ordinary connection.
 const SOCKET_MAX_COUNT: usize = 4;
 /// Calls that go the ordinary way after one that was late.
-const PAUSE_COUNT: u32 = 64;
+const PAUSE_COUNT: u32 = 16;
 
 thread_local! {
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
