@@ -11,7 +11,7 @@ use super::space::Room;
 use crate::store::{ChunkState, TOMBSTONE_AGE, VersionState};
 use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
 use firepond_core::routing::PublicState;
-use firepond_core::sys::clock::unix_time_ns;
+use firepond_core::sys::clock::steady_unix_ns;
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::{UpdateKind, UpdateReply};
 use firepond_core::{Error, ErrorKind, Result};
@@ -217,7 +217,7 @@ fn admit_forward(
 /// chain does not have, or is so old that the predecessor may have purged its own. The chunk's
 /// versions may begin anew there.
 fn is_forgotten(one: &VersionState, updated_ns: u64) -> bool {
-    let age = Duration::from_nanos(unix_time_ns().saturating_sub(updated_ns));
+    let age = Duration::from_nanos(steady_unix_ns().saturating_sub(updated_ns));
     one.removed && (one.write_id == WriteId::default() || age >= TOMBSTONE_AGE / 2)
 }
 
@@ -353,7 +353,8 @@ mod tests {
         let origin = Origin::Predecessor { version: ChunkVersion(2), full_chunk: true };
         let replace = facts(origin, 1, UpdateKind::Replace);
         let removed = VersionState { removed: true, len: 0, ..made(8, 5) };
-        let fresh = |one| ChunkState { updated_ns: unix_time_ns(), ..chunk_state(Some(one), None) };
+        let fresh =
+            |one| ChunkState { updated_ns: steady_unix_ns(), ..chunk_state(Some(one), None) };
         let late =
             decide(&replace, Some(&fresh(removed))).expect_err("the chunk was removed since");
         assert_eq!(late.kind(), ErrorKind::UpdateStale);

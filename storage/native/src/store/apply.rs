@@ -43,7 +43,7 @@ async fn apply_locked(core: &Arc<Core>, key: ChunkKey, write: ChunkWrite) -> Res
     core.check_disk()?;
     core.target(key.target)?;
     let record = core.lookup(&key)?;
-    let now_ns = clock::unix_time_ns();
+    let now_ns = clock::steady_unix_ns();
     let age = core.options.tombstone_age;
     match rules::decide(record.as_deref(), &write, now_ns, age)? {
         Decision::Committed(state) => return Ok(state),

@@ -36,7 +36,7 @@ pub(super) async fn commit(
                 .with("have", have.map_or(0, |version| version.state.version.0)),
         ));
     }
-    let next = Arc::new(promoted(&record, chain_version, clock::unix_time_ns()));
+    let next = Arc::new(promoted(&record, chain_version, clock::steady_unix_ns()));
     let state = next.committed.as_ref().map(|version| version.state);
     let freed = released_by(Some(&record), Some(&next));
     core.account(&key, Some(&record), Some(&next));

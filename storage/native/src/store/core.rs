@@ -18,6 +18,7 @@ use super::types::{StoreOptions, TargetRecord};
 use arc_swap::ArcSwapOption;
 use firepond_core::buffer::BufferPool;
 use firepond_core::ids::{NamespaceId, TargetId};
+use firepond_core::sys::clock::Instant;
 use firepond_core::sys::disk::{Disk, DiskFile};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
@@ -63,6 +64,7 @@ pub(super) struct Core {
     /// The file system is so full that only what frees space is accepted.
     pub(super) starved: AtomicBool,
     pub(super) failed: ArcSwapOption<Error>,
+    pub(super) opened_at: Instant,
     pub(super) group_count: AtomicU64,
     pub(super) update_count: AtomicU64,
     /// Held for as long as the store is open; none on a simulated disk.

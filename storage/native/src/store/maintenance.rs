@@ -39,7 +39,12 @@ pub(super) fn run(core: &Arc<Core>) -> Vec<Job> {
 
 fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
     let age_ns = u64::try_from(core.options.tombstone_age.as_nanos()).unwrap_or(u64::MAX);
-    let Some(oldest_kept_ns) = clock::unix_time_ns().checked_sub(age_ns) else {
+    // The wall clock may have been set between two lives, so a tombstone of an earlier life is as
+    // old as this one at most.
+    if clock::now() < core.opened_at + core.options.tombstone_age {
+        return Ok(Vec::new());
+    }
+    let Some(oldest_kept_ns) = clock::steady_unix_ns().checked_sub(age_ns) else {
         return Ok(Vec::new());
     };
     let first = ChunkKey { target: TargetId(0), chunk: ChunkId([0; 16]) };

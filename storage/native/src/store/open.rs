@@ -20,6 +20,7 @@ use super::space::Space;
 use super::types::StoreOptions;
 use arc_swap::ArcSwapOption;
 use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
+use firepond_core::sys::clock;
 use firepond_core::sys::directory::DirectoryLock;
 use firepond_core::sys::disk::Disk;
 use firepond_core::{Error, ErrorKind, Result};
@@ -86,6 +87,7 @@ pub(super) fn open_parts(
         unsynced: false.into(),
         starved: false.into(),
         failed: ArcSwapOption::empty(),
+        opened_at: clock::now(),
         group_count: 0.into(),
         update_count: 0.into(),
         _directory_lock: lock,

@@ -4,6 +4,7 @@
 //! and waiting for one waits until that clock shows it, whatever true time says.
 
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A point on this process's monotonic clock.
@@ -26,6 +27,19 @@ pub fn unix_time_ns() -> u64 {
     }
     let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     elapsed.map_or(0, |duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Nanoseconds since 1970 as the wall clock said when it was first asked here, plus what the
+/// monotonic clock counted since: for ages that decide something. It never jumps while the process
+/// lives; of two lives either may be ahead.
+pub fn steady_unix_ns() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(machine) = super::machine::Machine::current() {
+        return machine.steady_unix_ns();
+    }
+    static FIRST: OnceLock<(std::time::Instant, u64)> = OnceLock::new();
+    let (first, wall_ns) = FIRST.get_or_init(|| (std::time::Instant::now(), unix_time_ns()));
+    wall_ns + u64::try_from(first.elapsed().as_nanos()).unwrap_or(u64::MAX - wall_ns)
 }
 
 /// Waits.

@@ -58,6 +58,8 @@ struct Clock {
     own_anchor: Instant,
     parts_per_million: i64,
     wall_offset_ns: i128,
+    /// The wall clock's offset when this life began.
+    steady_offset_ns: i128,
 }
 
 /// A task's future, which its machine can take away.
@@ -79,6 +81,12 @@ impl Clock {
         let elapsed = true_now.saturating_duration_since(self.true_anchor);
         let rate = (1_000_000 + self.parts_per_million.max(-900_000)) as u128;
         self.own_anchor + nanoseconds(elapsed.as_nanos() * rate / 1_000_000)
+    }
+
+    fn wall(&self, offset_ns: i128) -> u64 {
+        let own = self.own(tokio::time::Instant::now());
+        let elapsed = own.saturating_duration_since(self.began).as_nanos() as i128;
+        u64::try_from(offset_ns + elapsed).unwrap_or(0)
     }
 
     fn true_time(&self, own: Instant) -> Instant {
@@ -103,6 +111,7 @@ impl Machine {
             own_anchor: now,
             parts_per_million: 0,
             wall_offset_ns: EPOCH_NS,
+            steady_offset_ns: EPOCH_NS,
         };
         let state = State {
             is_dead: false,
@@ -119,7 +128,8 @@ impl Machine {
     /// A new life on the same hardware: the clocks go on as they are.
     pub fn reborn(&self) -> Machine {
         let next = Machine::new(&self.0.name);
-        next.0.state.lock().clock = self.0.state.lock().clock;
+        let clock = self.0.state.lock().clock;
+        next.0.state.lock().clock = Clock { steady_offset_ns: clock.wall_offset_ns, ..clock };
         next
     }
 
@@ -210,9 +220,13 @@ impl Machine {
     /// Its wall clock, in nanoseconds since 1970.
     pub fn unix_time_ns(&self) -> u64 {
         let clock = self.0.state.lock().clock;
-        let own = clock.own(tokio::time::Instant::now());
-        let elapsed = own.saturating_duration_since(clock.began).as_nanos() as i128;
-        u64::try_from(clock.wall_offset_ns + elapsed).unwrap_or(0)
+        clock.wall(clock.wall_offset_ns)
+    }
+
+    /// Its wall clock without the jumps of this life.
+    pub fn steady_unix_ns(&self) -> u64 {
+        let clock = self.0.state.lock().clock;
+        clock.wall(clock.steady_offset_ns)
     }
 
     /// Calls a function as if one of the machine's tasks did.
@@ -405,5 +419,6 @@ mod tests {
         machine.jump(-5_000_000_000);
         let elapsed = machine.unix_time_ns() as i64 - wall as i64;
         assert_eq!(elapsed / 1_000_000_000, 6);
+        assert_eq!((machine.steady_unix_ns() - wall) / 1_000_000_000, 11);
     }
 }
