@@ -269,6 +269,13 @@ class Cluster(Namespace):
         """Space of the file system."""
         return FileSystemStat(*self.native().stat_file_system())
 
+    def read_counts(self) -> dict[str, int]:
+        """Requests for reads of this process to this cluster: `request_count`; `hedge_count`, those
+        that a second replica was asked, because the first was slow; `hedge_won_count`, how often
+        that one was faster."""
+        self.native()
+        return self._connection.native.read_counts()
+
     @property
     def aio(self) -> AsyncCluster:
         """The same files for asyncio."""
