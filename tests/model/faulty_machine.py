@@ -18,7 +18,6 @@ from tests.model.machine import FileSystemMachine
 from tests.model.world import World
 
 SLOWEST_S = 60.0
-_one_in_three = st.sampled_from([True, False, False])
 
 
 class FaultyMachine(FileSystemMachine):
@@ -36,23 +35,20 @@ class FaultyMachine(FileSystemMachine):
         assert took_s < SLOWEST_S, f"{name} took {took_s:.1f} s"
         return found
 
-    @rule(chosen=_one_in_three, number=st.integers(0, 2))
-    def kill_storage(self, chosen: bool, number: int) -> None:
-        if chosen:
-            note("    kill -9 of a storage process, and restart")
-            self.faults.kill_storage(number)
+    @rule(number=st.integers(0, 2))
+    def kill_storage(self, number: int) -> None:
+        note("    kill -9 of a storage process, and restart")
+        self.faults.kill_storage(number)
 
-    @rule(chosen=_one_in_three, number=st.integers(0, 2))
-    def pause_storage(self, chosen: bool, number: int) -> None:
-        if chosen:
-            note("    SIGSTOP of a storage process, for a while")
-            self.faults.pause_storage(number)
+    @rule(number=st.integers(0, 2))
+    def pause_storage(self, number: int) -> None:
+        note("    SIGSTOP of a storage process, for a while")
+        self.faults.pause_storage(number)
 
-    @rule(chosen=_one_in_three, name=st.sampled_from(["manager", "meta"]))
-    def kill_server(self, chosen: bool, name: str) -> None:
-        if chosen:
-            note(f"    kill -9 of the {name}, and restart")
-            self.faults.kill_server(name)
+    @rule(name=st.sampled_from(["manager", "meta"]))
+    def kill_server(self, name: str) -> None:
+        note(f"    kill -9 of the {name}, and restart")
+        self.faults.kill_server(name)
 
     def teardown(self) -> None:
         self.world.fault_counts.update(self.faults.counts)
