@@ -229,3 +229,33 @@ def test_chain_changes_can_be_asked_for() -> None:
     assert ok and found["leaving"][0]["target"] == targets[0]
     assert not world.ask(0, "add_target", {"chain": chain["id"], "node": 1})[0]
     assert not world.ask(0, "replace_target", {**body, "node": 9})[0]
+
+
+def test_a_dead_life_that_still_registers_does_not_retire_the_next_one() -> None:
+    """Goal: of two registrations on their way at once the later one stands.
+
+    Method: the first waits for the probe of a silent neighbour, the second need not; a third comes
+    late from the first life. Oracle: refusals, and heartbeats of the second.
+    """
+    world = World()
+    world.bring_up()
+    world.pass_ms(10)
+    world.silent.add(3)
+    world.gone.add(1)
+    world.managers.broken(0, 1)
+    world.pass_ms(200)
+    body = {"node_id": 1, "incarnation": 11, "data_address": "n1:1", "admin_address": "n1:2"}
+    body |= {"roles": ["storage"], "disks": [{"path": "/d"}]}
+    world.managers.request(world.now_ns, 0, "register", msgpack.packb(body))
+    world.pass_ms(150)
+    assert world.alive(0) == [2, 3]
+    world.gone.discard(1)
+    assert world.register(0, 1, 12)[0]
+    world.pass_ms(1_000)
+    ok, reply = world.beat(0, 1, 12)
+    assert ok, reply
+    ok, reply = world.register(0, 1, 13)
+    assert not ok and "is alive" in reply["message"]
+    world.silent.add(1)
+    ok, reply = world.register(0, 1, 13)
+    assert not ok and "may still serve" in reply["message"]
