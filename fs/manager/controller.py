@@ -21,7 +21,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from firepond.fs.config import ManagerSettings
-from firepond.fs.errors import FirepondError, ManagerNotLeader
+from firepond.fs.errors import FirepondError, InvalidArgument, ManagerNotLeader
 from firepond.fs.ids import Incarnation, NodeId, RoutingVersion
 from firepond.fs.logging import get_logger
 from firepond.fs.manager.decide import decide, load
@@ -128,21 +128,30 @@ class Controller:
         return before, after
 
     async def register(self, event: Register, now_ns: int) -> State:
-        """Registers a node; if it is a new life, first finds out who died with the old one."""
+        """Registers a node; if it is a new life, first finds out whether the old one is gone.
+
+        A registration alone does not prove it: it may have been under way for long, and its sender
+        be dead, while the life that is known serves.
+        """
         known = self.state.nodes.get(event.node)
         if known is not None and known.alive and known.incarnation != event.incarnation:
-            await self.investigate([], [(known.id, known.incarnation)])
+            life = (known.id, known.incarnation)
+            found = await self.investigate([life])
+            if life in found[ProbeResult.ANSWERED]:
+                raise InvalidArgument(
+                    "another process with this node id is alive",
+                    {"node": str(known.id), "admin_address": known.admin_address},
+                )
         return (await self.apply(event, now_ns))[1]
 
-    async def investigate(self, suspects: Iterable[Life], gone: Iterable[Life] = ()) -> None:
+    async def investigate(self, suspects: Iterable[Life]) -> dict[ProbeResult, list[Life]]:
         """Probes suspects and everybody they share chains with; one decision covers the result."""
-        known_gone = [life for life in gone if self._is_current(life)]
         asked = {life for life in suspects if self._is_current(life)}
-        for node, _ in [*asked, *known_gone]:
+        for node, _ in list(asked):
             for chain in self.state.chains_of(node):
                 mates = (self.state.nodes[member.node] for member in chain.members)
                 asked.update((mate.id, mate.incarnation) for mate in mates if mate.alive)
-        lives = sorted(asked.difference(known_gone))
+        lives = sorted(asked)
         timeout_s = self.settings.probe_timeout_ms / 1000
         nodes = [self.state.nodes[node] for node, _ in lives]
         probes = (self.surroundings.probe(node, timeout_s) for node in nodes)
@@ -152,21 +161,25 @@ class Controller:
             found[result].append(life)
         await self.apply(
             Observed(
-                gone=(*known_gone, *found[ProbeResult.GONE]),
+                gone=tuple(found[ProbeResult.GONE]),
                 unanswered=tuple(found[ProbeResult.UNANSWERED]),
                 answered=tuple(found[ProbeResult.ANSWERED]),
             )
         )
+        return found
 
     def suspect(self, suspects: Iterable[Life]) -> None:
         """Has suspects probed in the background; nobody is probed twice at a time."""
         fresh = [one for one in suspects if self._is_current(one) and one[0] not in self._probing]
         if not fresh:
             return
-        task = self._spawn(self.investigate(fresh))
+        task = self._spawn(self._investigate(fresh))
         for node, _ in fresh:
             self._probing[node] = task
         task.add_done_callback(self._forget_probe)
+
+    async def _investigate(self, suspects: Iterable[Life]) -> None:
+        await self.investigate(suspects)
 
     def _forget_probe(self, task: asyncio.Task[None]) -> None:
         self._probing = {node: one for node, one in self._probing.items() if one is not task}

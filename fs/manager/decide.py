@@ -116,6 +116,8 @@ def _register(draft: Draft, event: Register) -> None:
         raise InvalidArgument(
             "another process has registered with this node id since: it is retired", _who(event)
         )
+    if known is not None and known.alive and known.incarnation != event.incarnation:
+        raise ClusterNotReady("an earlier life of the node may still serve", _who(event))
     _refuse_second_meta(draft, event)
     retired = known.retired if known else ()
     if known is not None and known.incarnation != event.incarnation:

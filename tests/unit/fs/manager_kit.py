@@ -5,7 +5,14 @@ from __future__ import annotations
 from firepond.fs.errors import TransactionConflict
 from firepond.fs.ids import ChainVersion, Incarnation, NodeId, TargetId
 from firepond.fs.manager.decide import decide
-from firepond.fs.manager.events import AllocateNodeId, Event, Heartbeat, Register, Tick
+from firepond.fs.manager.events import (
+    AllocateNodeId,
+    Event,
+    Heartbeat,
+    Observed,
+    Register,
+    Tick,
+)
 from firepond.fs.manager.intents import stepping_down
 from firepond.fs.manager.model import (
     Chain,
@@ -50,6 +57,9 @@ class Manager:
         """A new life of a node, or the present one again."""
         life = Incarnation(incarnation or self.lives.get(node, Incarnation(node * 1000)))
         self.lives[node] = life
+        known = self.state.nodes.get(node)
+        if known and known.alive and life not in (known.incarnation, *known.retired):
+            self.do(Observed(gone=((node, known.incarnation),)))
         disks = ("/disk",) if role == "storage" else ()
         address = f"host:{node}"
         self.do(Register(node, life, address, address, (role,), disks))
