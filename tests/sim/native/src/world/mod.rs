@@ -57,8 +57,10 @@ const CLIENTS_MAX: Duration = Duration::from_secs(120);
 /// How long what is left may take: lazy commits, sweeps, old tombstones.
 const REST_MAX: Duration = Duration::from_secs(30);
 
-/// As in deploy/: how long a process that ended stays away.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// Most tasks of a process at rest: agent, routing, suspicions, committer, housekeeping, scrubber.
+const TASKS_MAX_COUNT: usize = 16;
+/// As in deploy/systemd: how long a process that ended stays away.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Processes that ended by themselves.
 type Exits = mpsc::UnboundedReceiver<Process>;
@@ -182,6 +184,7 @@ async fn live(plan: &Plan, site: &Arc<Site>, exits: Exits, port: ManagerPort) ->
     site.trace.line(format_args!("settled after {settled:?}"));
     clients.end(Instant::now() + CLIENTS_MAX).await;
     cluster.rest().await;
+    cluster.check_tasks();
     let audit = cluster.audit(settled).await;
     let (records, blackouts) = cluster.history.take();
     check_all(&plan, &records, &blackouts, &audit)
@@ -297,6 +300,16 @@ impl Cluster {
             sleep(Duration::from_millis(1500)).await;
             if self.is_at_rest() || Instant::now() >= deadline {
                 return;
+            }
+        }
+    }
+
+    /// A process at rest has its loops and nothing else.
+    fn check_tasks(&self) {
+        for (process, machine) in self.site.machines() {
+            let count = machine.task_count();
+            if count > TASKS_MAX_COUNT {
+                self.site.problem(format_args!("leaks: {process} at rest has {count} tasks"));
             }
         }
     }
