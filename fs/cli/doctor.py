@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -137,6 +138,19 @@ HOST_CHECKS: tuple[Callable[[], Finding], ...] = (
 )
 
 
+def check_chunks(found: dict[str, Any]) -> list[Finding]:
+    """What the scrubber and reads found and nobody could mend."""
+    findings = []
+    for chain in found["chains"]:
+        for target in chain["targets"]:
+            count = (target["scrub"] or {}).get("unrepairable_count", 0)
+            if count:
+                seen = f"{count} bad chunks of target {target['target']} are not mended"
+                step = "start the chain's other replicas; the log of the node names the chunks"
+                findings.append(Finding(f"chain {chain['id']}", "fail", seen, step))
+    return findings
+
+
 def check_cluster(address: str | None) -> list[Finding]:
     """What the manager says, if there is one."""
     try:
@@ -144,7 +158,7 @@ def check_cluster(address: str | None) -> list[Finding]:
     except FirepondError as error:
         verdict = "fail" if address else "warn"
         return [Finding("cluster", verdict, error.message or error.summary, error.next_step)]
-    findings = []
+    findings = check_chunks(found)
     if found["ready"]:
         findings.append(Finding("cluster", "ok", f"ready, term {found['term']}"))
     else:

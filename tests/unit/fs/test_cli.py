@@ -111,6 +111,8 @@ def test_doctor_names_sick_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     found = {"ready": True, "term": 1, "target_states": {"serving": 3}}
     found["nodes"] = [{"id": 3, "alive": True, "disks": disks}]
+    targets = [{"target": 5, "scrub": {"unrepairable_count": 2}}, {"target": 6, "scrub": None}]
+    found["chains"] = [{"id": 1, "targets": targets}]
 
     class Manager:
         def get(self, _path: str) -> dict[str, object]:
@@ -118,8 +120,9 @@ def test_doctor_names_sick_disks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor, "manager_client", lambda _address: Manager())
     findings = [(one.verdict, one.seen) for one in doctor.check_cluster(None)]
-    assert [verdict for verdict, _ in findings] == ["ok", "warn", "fail"]
-    assert "/full" in findings[1][1] and findings[2][1] == "EIO"
+    assert [verdict for verdict, _ in findings] == ["fail", "ok", "warn", "fail"]
+    assert "2 bad chunks of target 5" in findings[0][1]
+    assert "/full" in findings[2][1] and findings[3][1] == "EIO"
 
 
 def test_status_renders_a_sick_cluster() -> None:
