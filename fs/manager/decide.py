@@ -55,7 +55,7 @@ from firepond.fs.manager.model import (
     State,
     TargetReport,
 )
-from firepond.fs.manager.placement import create_tables, extend_tables
+from firepond.fs.manager.placement import create_tables, emptiest_disk, extend_tables
 
 NAMESPACE_ID_MAX = (1 << 24) - 1
 
@@ -140,9 +140,24 @@ def _register(draft: Draft, event: Register) -> None:
     )
     if known is None or replace(known, stamp=node.stamp) != node:
         draft.put_node(node)
+    _move_from_lost_disks(draft, node)
     draft.reports[event.node] = event.report
     draft.renew_lease(event.node, event.incarnation)
     create_tables(draft)
+
+
+def _move_from_lost_disks(draft: Draft, node: Node) -> None:
+    """Targets on a disk that the node has no more are made anew on another one of its disks.
+
+    A disk that failed is still among them, so this is a disk that was taken out of the settings.
+    """
+    if not node.disks:
+        return
+    for target in list(draft.targets.values()):
+        if target.node == node.id and target.disk not in node.disks and not target.removed:
+            disk = emptiest_disk(draft, node.id)
+            draft.put_target(replace(target, disk=disk))
+            draft.note("target moves to another disk", target=target.id, disk=disk)
 
 
 def _refuse_second_meta(draft: Draft, event: Register) -> None:

@@ -13,6 +13,7 @@ from firepond.fs.manager.events import (
     AddTarget,
     Followed,
     Observed,
+    Register,
     RemoveTarget,
     Reorder,
     ReplaceTarget,
@@ -249,6 +250,24 @@ def test_a_swapped_disk_is_filled_without_a_hand() -> None:
     assert manager.states() == ["serving"] * 3
     assert manager.state.targets[victim.target].generation == 4711
     assert nodes
+
+
+def test_targets_of_a_disk_that_is_no_more_move() -> None:
+    """Goal: a disk under another path needs no hand. Method: a node registers with other disks.
+
+    Oracle: its targets are spread over these, and nothing else changed.
+    """
+    manager, nodes = ready()
+    node = nodes[0]
+    others = {one.id: one.disk for one in manager.state.targets.values() if one.node != node}
+    address = f"host:{node}"
+    disks = ("/new-0", "/new-1")
+    manager.do(Observed(gone=((node, manager.lives[node]),)))
+    manager.do(Register(node, Incarnation(9), address, address, ("storage",), disks))
+    moved = [one.disk for one in manager.state.targets.values() if one.node == node]
+    assert set(moved) == set(disks) and len(moved) == 4
+    kept = {one.id: one.disk for one in manager.state.targets.values() if one.node != node}
+    assert kept == others
 
 
 def test_syncs_of_a_node_are_bounded() -> None:
