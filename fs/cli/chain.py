@@ -132,6 +132,11 @@ def under_way(chain: dict[str, Any]) -> list[str]:
         found.append(f"target {one['target']} leaves{after}")
     if chain["reordering"]:
         found.append(f"targets move to the order {chain['preferred']}")
+    found += [
+        f"target {one['target']} is away until its disk has room"
+        for one in chain["targets"]
+        if one["full"]
+    ]
     found += [f"resync: {resync_text(one['resync'])}" for one in chain["targets"] if one["resync"]]
     return found
 

@@ -103,6 +103,7 @@ def _chain(
                 "complete_through": row.get("complete_through", 0),
                 "resync": resync_progress(resync, unix_time_ms) if resync else None,
                 "scrub": row.get("scrub"),
+                "full": row.get("full", False),
             }
         )
     return {

@@ -142,6 +142,7 @@ def test_status_renders_a_sick_cluster() -> None:
     scrub = {"chunks_checked": 77, "bytes_checked": 3 << 20, "bad_count": 2, "repaired_count": 1}
     targets[0]["scrub"] = {**scrub, "unrepairable_count": 1, "last_pass_unix_s": time.time() - 90}
     targets[1]["scrub"] = None
+    targets[0]["full"], targets[1]["full"] = False, True
     disk = {"path": "/d0", "engine": "io_uring", "free_bytes": 1, "total_bytes": 2, "failed": "EIO"}
     node = {"id": 3, "roles": ["storage"], "alive": False, "data_address": "a:1"}
     found = {
@@ -165,6 +166,7 @@ def test_status_renders_a_sick_cluster() -> None:
         "1.0 MiB of 4.0 MiB",
         "1 min 1 s left",
         "3.0 MiB",
+        "target 2 is away until its disk has room",
         "1 min 30 s ago",
         "2.0 KiB",
         "1.0 GiB",
