@@ -18,7 +18,9 @@ use tokio::task::AbortHandle;
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
 /// A block is used for so long at most; another client may have written since.
 const BLOCK_VALID: Duration = Duration::from_millis(1_000);
-/// How far from the expected place a read still counts as sequential.
+/// How far from the expected place a read still counts as sequential, once some did; until then it
+/// is the length of the read, because random reads of a file of a few MiB often fall near each
+/// other.
 const SLACK_BYTES: u64 = 2 * BLOCK_BYTES as u64;
 /// Sequential reads before anything is read ahead.
 const STREAK_MIN: u32 = 2;
@@ -79,7 +81,9 @@ impl ReadAhead {
         size: u64,
         generation: u64,
     ) -> Option<Vec<ReadyBlock>> {
-        let sequential = offset.abs_diff(self.next_offset) <= SLACK_BYTES;
+        let is_new = self.streak < STREAK_MIN;
+        let slack = if is_new { SLACK_BYTES.min(len as u64) } else { SLACK_BYTES };
+        let sequential = offset.abs_diff(self.next_offset) <= slack;
         if !sequential || generation != self.generation || len > self.max_blocks * BLOCK_BYTES / 4 {
             self.clear();
             self.generation = generation;
@@ -165,6 +169,21 @@ mod tests {
             start(&mut ahead, &wanted);
         }
         assert_eq!(ahead.blocks.len(), 8, "the window is bounded");
+    }
+
+    /// Goal: random reads of a small file are no pattern. Method: reads of 4 KiB all over 16 MiB.
+    /// Oracle: how many blocks are wanted; a single read in a hundred may look like one.
+    #[test]
+    fn random_reads_of_a_small_file_are_no_pattern() {
+        let mut ahead = ReadAhead::new(8 * MIB);
+        let (size, mut place, mut block_count) = (16 * MIB as u64, 1_u64, 0);
+        for _ in 0..10_000 {
+            place = place.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let offset = (place >> 33) % (size / 4096) * 4096;
+            ahead.serve(offset, 4096, size, 0);
+            block_count += ahead.wanted(size).len();
+        }
+        assert!(block_count < 200, "{block_count} blocks read ahead");
     }
 
     /// Goal: random access and changes end it. Oracle: no blocks.
