@@ -90,6 +90,10 @@ model-soak: build ## Compare SDK, mounts and a local directory for MINUTES (defa
 crash-soak: build ## Kill processes under load for MINUTES (default 30)
 	FIREPOND_SOAK_MINUTES=$(or $(MINUTES),30) $(PYTHON) -m pytest -q tests/cluster/test_crash_soak.py --timeout 100000
 
+.PHONY: store-soak
+store-soak: ## Kill a process that writes to a chunk store, at random moments, for MINUTES (default 30)
+	FIREPOND_TEST_KILL_MINUTES=$(or $(MINUTES),30) cargo test --release -p firepond-storage --test store -- kill --nocapture
+
 .PHONY: clean
 clean: ## Remove everything that was built; clusters and their data stay
 	rm -rf target build dist .venv .mypy_cache .ruff_cache .pytest_cache $(NATIVE) $(SIMULATOR)

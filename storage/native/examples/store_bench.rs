@@ -15,6 +15,7 @@ use firepond_core::sys::clock;
 use firepond_core::sys::disk::{Disk, open_disk};
 use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::store::{ChunkStore, ChunkWrite, ReadVersion, StoreOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +46,12 @@ async fn run(directory: &Path, engine: &str) -> Result<()> {
     }
     whole_reads(&store).await?;
     hot_reads(&store).await?;
-    overwrites(&store, &buffers, 32).await?;
+    let written = || device_bytes_written(directory);
+    for (depth, commit) in [(1, true), (32, true), (32, false)] {
+        overwrites(&store, &buffers, (depth, commit), &written).await?;
+    }
+    let report = store.compact().await?;
+    println!("compaction: {} chunks, {} MiB", report.chunk_count, report.moved_bytes >> 20);
     let status = store.status();
     println!("updates {} in groups {}", status.update_count, status.group_count);
     Ok(())
@@ -130,33 +136,46 @@ async fn hot_reads(store: &ChunkStore) -> Result<()> {
     Ok(())
 }
 
-async fn overwrites(store: &ChunkStore, buffers: &BufferPool, depth: u32) -> Result<()> {
-    const COUNT: u32 = 40_000;
+/// Aligned overwrites all over the chunks; without `commit` in the two steps that a replica above
+/// the tail makes.
+async fn overwrites(
+    store: &ChunkStore,
+    buffers: &BufferPool,
+    (depth, commit): (u32, bool),
+    written: &dyn Fn() -> u64,
+) -> Result<()> {
+    let count = if depth == 1 { 4000 } else { 40_000 };
     let mut payload = buffers.acquire(4096).await?;
     payload.fill(9);
     let checksum = crc32c(&payload);
     let payload = Payload::from_buffer(payload);
-    let (start, cpu, written) = (clock::now(), cpu_time(), device_bytes_written());
+    let (start, cpu, before) = (clock::now(), cpu_time(), written());
     let mut tasks = Vec::new();
     for task in 0..depth {
         let (store, payload) = (store.clone(), payload.clone());
         tasks.push(tokio::spawn(async move {
             let chunks: Vec<u32> = (0..CHUNK_COUNT).filter(|index| index % depth == task).collect();
-            for round in 0..COUNT / depth {
+            for round in 0..count / depth {
                 let index = chunks[round as usize % chunks.len()];
-                let version = 3 + u64::from(round) / chunks.len() as u64;
-                let offset = round.wrapping_mul(2_654_435_761) >> 24 << 12;
+                let state = store.state(TARGET, chunk(index))?;
+                let version =
+                    state.and_then(|state| state.committed).map_or(1, |v| v.version.0 + 1);
+                let offset = (round.wrapping_mul(2_654_435_761) >> 24) << 12;
                 let write = update(index, version, offset, payload.clone(), checksum);
-                store.apply(TARGET, write).await?;
+                store.apply(TARGET, ChunkWrite { commit, ..write }).await?;
+                if !commit {
+                    let version = ChunkVersion(version);
+                    store.commit(TARGET, chunk(index), version, ChainVersion(1)).await?;
+                }
             }
             Ok(())
         }));
     }
     join(tasks).await?;
-    rate(&format!("durable 4 KiB overwrites, depth {depth}"), COUNT, 4096, start.elapsed());
-    println!("    {:.0} us of processor an overwrite", micros(cpu_time() - cpu, COUNT));
-    let bytes = device_bytes_written() - written;
-    println!("    {} bytes to the device an overwrite", bytes / u64::from(COUNT));
+    let steps = if commit { "" } else { ", two steps" };
+    rate(&format!("durable 4 KiB overwrites, depth {depth}{steps}"), count, 4096, start.elapsed());
+    println!("    {:.0} us of processor an overwrite", micros(cpu_time() - cpu, count));
+    println!("    {} bytes to the device an overwrite", (written() - before) / u64::from(count));
     Ok(())
 }
 
@@ -188,6 +207,7 @@ fn update(index: u32, version: u64, offset: u32, payload: Payload, checksum: u32
         commit: true,
         recent_writes: vec![],
         durability: Durability::Durable,
+        forgotten: ChunkVersion(0),
         stamp: ChangeStamp::new(ChainVersion(1), 1),
     }
 }
@@ -209,9 +229,14 @@ fn cpu_time() -> Duration {
     Duration::from_millis(10 * fields.get(13..15).map_or(0, |times| times.iter().sum()))
 }
 
-/// What this process had written to devices, as the kernel counts it.
-fn device_bytes_written() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
-    line.and_then(|value| value.parse().ok()).unwrap_or(0)
+/// What was written to the device of a directory, by everybody: the page cache is not counted, and
+/// what other processes write is.
+fn device_bytes_written(directory: &Path) -> u64 {
+    let device = std::fs::metadata(directory).map_or(0, |metadata| metadata.dev());
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let text = std::fs::read_to_string("/proc/diskstats").unwrap_or_default();
+    let rows = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let is_ours = |row: &Vec<&str>| row.starts_with(&[&*major.to_string(), &*minor.to_string()]);
+    let sectors = rows.into_iter().find(is_ours).and_then(|row| row.get(9)?.parse::<u64>().ok());
+    sectors.map_or(0, |sectors| sectors * 512)
 }

@@ -76,6 +76,7 @@ fn extend(number: u32, version: u64, len: u32) -> ChunkWrite {
         commit: true,
         recent_writes: vec![],
         durability: Durability::Cache,
+        forgotten: ChunkVersion(0),
         stamp: ChangeStamp(0),
     }
 }

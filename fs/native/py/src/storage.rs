@@ -211,6 +211,14 @@ fn target_dict<'py>(py: Python<'py>, target: &TargetStatus) -> PyResult<Bound<'p
     dict.set_item("local_state", local_state)?;
     dict.set_item("used_bytes", target.used_bytes)?;
     dict.set_item("chunk_count", target.chunk_count)?;
+    let namespaces = target.namespaces.iter().map(|one| {
+        let dict = PyDict::new(py);
+        dict.set_item("id", one.namespace.0)?;
+        dict.set_item("used_bytes", one.usage.used_bytes)?;
+        dict.set_item("chunk_count", one.usage.chunk_count)?;
+        Ok(dict)
+    });
+    dict.set_item("namespaces", namespaces.collect::<PyResult<Vec<_>>>()?)?;
     dict.set_item("dirty_count", target.dirty_count)?;
     dict.set_item("complete_through", target.complete_through.0)?;
     dict.set_item("full", target.full)?;

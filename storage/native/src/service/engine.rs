@@ -252,6 +252,7 @@ impl StorageEngine {
             local_state,
             used_bytes: usage.used_bytes,
             chunk_count: usage.chunk_count,
+            namespaces: replica.backend.namespaces(record.target),
             dirty_count: replica.dirty_count() as u64,
             complete_through: marks.map(|marks| marks.complete_through).unwrap_or_default(),
             full: replica.is_full(),

@@ -1,5 +1,6 @@
 //! The engine at a glance, as the heartbeat and the status page show it.
 
+use crate::store::NamespaceUsage;
 use firepond_core::ids::{ChainId, ChainVersion, ChangeStamp, TargetId};
 use firepond_core::routing::LocalState;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub struct TargetStatus {
     pub used_bytes: u64,
     /// Chunks.
     pub chunk_count: u64,
+    /// What each KV namespace takes of it; the rest is files.
+    pub namespaces: Vec<NamespaceUsage>,
     /// Chunks with a pending version.
     pub dirty_count: u64,
     /// It holds every acknowledged update up to this stamp.

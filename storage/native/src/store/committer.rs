@@ -32,6 +32,11 @@ use tokio::sync::{Notify, oneshot};
 /// Lazy records beyond which the group is committed at once: they take memory.
 const LAZY_MAX_COUNT: usize = 4096;
 
+/// Groups in which this many wait are this far apart: with fewer and larger groups the processor has
+/// time for the rest of the chain, and who waits alone waits for nobody.
+const PACED_MIN_COUNT: usize = 4;
+const PACE: Duration = Duration::from_millis(1);
+
 /// How often maintenance runs.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -161,7 +166,14 @@ async fn serve(core: &Arc<Core>) {
     let mut maintenance_at = clock::now() + MAINTENANCE_INTERVAL;
     loop {
         match core.queue.wait(core.options.lazy_interval, maintenance_at).await {
-            Wake::Group(jobs) => commit_group(core, jobs).await,
+            Wake::Group(jobs) => {
+                let start = clock::now();
+                let waiting_count = jobs.iter().filter(|job| job.answer.is_some()).count();
+                commit_group(core, jobs).await;
+                if waiting_count >= PACED_MIN_COUNT {
+                    clock::sleep_until(start + PACE).await;
+                }
+            }
             Wake::Closing(jobs) => {
                 commit_group(core, jobs).await;
                 return checkpoint(core).await;

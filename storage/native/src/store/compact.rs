@@ -36,39 +36,60 @@ const SPARSE_MAX_COUNT: usize = 1024;
 /// Records that are looked at in one go.
 const SCAN_COUNT: usize = 1024;
 
+/// After a walk so many times its length without one.
+const WALK_REST_FACTOR: u32 = 10;
+
 /// How often it is looked whether there is something to do.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Compacts for as long as the store is open.
+/// Compacts for as long as the store is open. Walks of the index take a bounded part of the time.
 pub(super) async fn run(core: Arc<Core>) {
+    let mut walk_at = clock::now();
     while core.check_disk().is_ok() {
         clock::sleep(INTERVAL).await;
+        let mut report = CompactReport::default();
         // What fails here failed the disk, or is met by whoever reads the chunk.
-        let _ = pass(&core).await;
+        let _ = put_together(&core, &mut report).await;
+        let start = clock::now();
+        if start >= walk_at {
+            let _ = empty_sparse(&core, &mut report).await;
+            walk_at = clock::now() + (clock::now() - start) * WALK_REST_FACTOR;
+        }
     }
 }
 
 /// Moves what is worth it now.
 pub(super) async fn pass(core: &Arc<Core>) -> Result<CompactReport> {
     let mut report = CompactReport::default();
-    let noted = std::mem::take(&mut *core.fragmented.lock());
-    for key in noted {
-        move_paced(core, key, &mut report, |_| true).await?;
-    }
-    if core.space.drain(SPARSE_UNITS, SPARSE_MIN_COUNT, SPARSE_MAX_COUNT) {
-        let emptied = empty_sparse(core, &mut report).await;
-        core.space.end_drain();
-        emptied?;
-    }
+    put_together(core, &mut report).await?;
+    empty_sparse(core, &mut report).await?;
     Ok(report)
 }
 
-/// Moves all pages that lie in segments that are being emptied.
+async fn put_together(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
+    let noted = std::mem::take(&mut *core.fragmented.lock());
+    for key in noted {
+        move_paced(core, key, report, |_| true).await?;
+    }
+    Ok(())
+}
+
 async fn empty_sparse(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
+    if !core.space.drain(SPARSE_UNITS, SPARSE_MIN_COUNT, SPARSE_MAX_COUNT) {
+        return Ok(());
+    }
+    let emptied = walk(core, report).await;
+    core.space.end_drain();
+    emptied
+}
+
+/// Moves all pages that lie in segments that are being emptied.
+async fn walk(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
     let mut from = vec![KIND_CHUNK];
     loop {
         core.check_disk()?;
         let (found, last) = chunks_in_drained(core, &from)?;
+        tokio::task::yield_now().await; // The committer has the same thread.
         for key in found {
             move_paced(core, key, report, |extent| core.space.is_drained(extent)).await?;
         }

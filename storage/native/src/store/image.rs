@@ -91,6 +91,8 @@ impl Image {
     pub(super) fn splice(&self, first: u32, extents: &[Extent], checksums: &[u32]) -> Image {
         assert!(first <= self.page_count(), "pages are replaced or appended, without a gap");
         let mut image = self.prefix(first);
+        image.extents.reserve(self.extents.len() - image.extents.len() + extents.len() + 2);
+        image.checksums.reserve_exact(self.checksums.len().max(first as usize + checksums.len()));
         extents.iter().for_each(|extent| image.push_extent(*extent));
         image.checksums.extend_from_slice(checksums);
         let next = first + checksums.len() as u32;

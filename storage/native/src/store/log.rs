@@ -62,7 +62,7 @@ impl Log {
         mark: Mark,
         is_dirty: bool,
     ) -> Result<Log> {
-        let half_bytes = half_bytes(log_bytes);
+        let half_bytes = (log_bytes / 2).next_multiple_of(BLOCK_ALIGNMENT_BYTES as u64);
         let len = file.len()?;
         let allocated = [len.min(half_bytes), len.saturating_sub(half_bytes).min(half_bytes)];
         let (half, at, running) = (0, 0, None);
@@ -150,11 +150,6 @@ impl Log {
         *allocated = target;
         Ok(())
     }
-}
-
-/// Bytes of a half, in whole pages.
-pub(super) fn half_bytes(log_bytes: u64) -> u64 {
-    (log_bytes / 2).next_multiple_of(BLOCK_ALIGNMENT_BYTES as u64)
 }
 
 impl Mark {

@@ -7,7 +7,7 @@
 
 use super::codec::{chunk_key, corrupt, decode_record};
 use super::index::ChunkIndex;
-use super::log::{Mark, half_bytes};
+use super::log::Mark;
 use super::log_block::{BLOCK_ALIGNMENT_BYTES, Body, Header, decode_body, decode_header, is_whole};
 use super::page::{PAGE_BYTES, page_len};
 use super::record::Record;
@@ -19,13 +19,12 @@ use std::collections::BTreeMap;
 /// Replays what follows the mark; returns the mark that it comes to.
 pub(super) fn replay(
     log: &dyn DiskFile,
-    log_bytes: u64,
     mark: Mark,
     data: &dyn DiskFile,
     index: &dyn ChunkIndex,
 ) -> Result<Mark> {
     let mut fresh = BTreeMap::new();
-    for place in find_blocks(log, half_bytes(log_bytes))? {
+    for place in find_blocks(log)? {
         if place.1.id == mark.id && place.1.sequence > mark.sequence {
             fresh.insert(place.1.sequence, place);
         }
@@ -60,26 +59,24 @@ fn is_named(record: &Record, page: u32, unit: u64, bytes: &[u8]) -> bool {
     })
 }
 
-/// The whole blocks of the log and where they are. A half's blocks are in order; what follows the
-/// last one is of an earlier time, or torn.
-fn find_blocks(log: &dyn DiskFile, half_bytes: u64) -> Result<Vec<(u64, Header)>> {
+/// The whole blocks of the log and where they are: wherever they are, for the halves may have had
+/// another size. Between them is what is torn, or of an earlier time.
+fn find_blocks(log: &dyn DiskFile) -> Result<Vec<(u64, Header)>> {
     let (mut places, mut page) = (Vec::new(), [0; BLOCK_ALIGNMENT_BYTES]);
-    for end in [half_bytes, 2 * half_bytes] {
-        let mut at = end - half_bytes;
-        while at < end && log.read_in_place(&mut page, at)? == page.len() {
-            let header = decode_header(&page)?.filter(|header| block_len(header) <= end - at);
-            let whole = match header {
-                Some(header) => is_whole(&header, &read(log, at, &header)?).then_some(header),
-                None => None,
-            };
-            at += match whole {
-                Some(header) => {
-                    places.push((at, header));
-                    block_len(&header)
-                }
-                None => page.len() as u64,
-            };
-        }
+    let (mut at, end) = (0, log.len()?);
+    while at < end && log.read_in_place(&mut page, at)? == page.len() {
+        let header = decode_header(&page).filter(|header| block_len(header) <= end - at);
+        let whole = match header {
+            Some(header) => is_whole(&header, &read(log, at, &header)?).then_some(header),
+            None => None,
+        };
+        at += match whole {
+            Some(header) => {
+                places.push((at, header));
+                block_len(&header)
+            }
+            None => page.len() as u64,
+        };
     }
     Ok(places)
 }

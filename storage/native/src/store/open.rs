@@ -61,7 +61,7 @@ pub(super) fn open_parts(
     let file = disk.open(Path::new(DATA_FILE), true)?;
     let cached_writes = CachedWrites::new(disk.open(Path::new(DATA_FILE), false)?);
     let log_file = disk.open(Path::new(LOG_FILE), true)?;
-    let replayed = replay(&*log_file, options.log_bytes, mark, &*file, &*index)?;
+    let replayed = replay(&*log_file, mark, &*file, &*index)?;
     let log = Log::new(log_file, options.log_bytes, replayed, replayed != mark)?;
     let space = Space::open(Arc::clone(&disk), Arc::clone(&file), options.reserve_bytes)?;
     let core = Core {
@@ -88,6 +88,7 @@ pub(super) fn open_parts(
         starved: false.into(),
         failed: ArcSwapOption::empty(),
         opened_at: clock::now(),
+        rotten_count: 0.into(),
         group_count: 0.into(),
         update_count: 0.into(),
         _directory_lock: lock,

@@ -106,6 +106,7 @@ pub(crate) fn write(number: u32, version: u64, offset: u32, data: &[u8]) -> Chun
         commit: true,
         recent_writes: vec![],
         durability: Durability::Durable,
+        forgotten: ChunkVersion(0),
         stamp: ChangeStamp::new(ChainVersion(1), 1),
     }
 }

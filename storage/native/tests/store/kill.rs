@@ -2,6 +2,7 @@
 
 use crate::fixture::*;
 use firepond_core::ids::{ChainVersion, ChunkVersion};
+use firepond_core::sys::random;
 use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::store::{ChunkStore, ChunkWrite, ReadVersion, StoreOptions};
 use parking_lot::Mutex;
@@ -157,7 +158,7 @@ async fn kill_loses_nothing_acknowledged() {
     let directory = tempfile::tempdir().expect("directory");
     let mut rounds = 0;
     while rounds < 20 || Instant::now() < until {
-        let after = Duration::from_micros(rand::random_range(0..80_000));
+        let after = Duration::from_micros(random::u64() % 80_000);
         let acknowledged = round(directory.path(), after);
         let store = open_small(directory.path());
         for (number, version) in acknowledged.into_iter().enumerate() {
