@@ -102,6 +102,8 @@ def manager_samples(state: State, term: int) -> list[Sample]:
     for node in state.nodes.values():
         labels = {"node": node.id, "role": ",".join(node.roles)}
         samples.append(("firepond_node_alive", labels, float(node.alive)))
+    changing = sum(bool(one.leaving or one.reordering) for one in state.chains.values())
+    samples.append(("firepond_chains_changing", {}, changing))
     counts = dict.fromkeys(PublicState, 0)
     for chain in state.chains.values():
         for member in chain.members:

@@ -32,9 +32,32 @@ def test_metrics_are_prometheus_text() -> None:
     assert len(types) == len(set(types))
     assert 'firepond_disk_free_bytes{disk="a\\"b\\\\c"} 4' in lines
     assert 'firepond_targets{state="serving"} 12' in lines
+    assert "firepond_chains_changing 0" in lines
     assert "firepond_manager_term 3" in lines and "firepond_meta_x 2" in lines
     assert "firepond_storage_repaired_blocks_total 5" in lines
     assert 'firepond_meta_operations_total{operation="lookup"} 4' in lines
+
+
+def test_metrics_show_resyncs_and_the_scrubber() -> None:
+    """Goal: every recovery and finding can be plotted. Oracle: the lines, by hand."""
+    resync = {"successor": 9, "chunks_done": 3, "chunks_total": 4, "bytes_moved": 5}
+    scrub = {"chunks_checked": 6, "bytes_checked": 7, "bad_count": 2, "repaired_count": 1}
+    scrub |= {"unrepairable_count": 1, "last_pass_unix_s": 123}
+    target = {"target": 8, "chain": 2, "used_bytes": 0, "chunk_count": 0}
+    target |= {"local_state": "up-to-date", "resync": resync, "scrub": scrub}
+    lines = metrics.render(metrics.storage_samples({"targets": [target]})).splitlines()
+    labels = 'target="8",chain="2"'
+    for name, value in [("chunks_done", 3), ("chunks_total", 4), ("bytes_moved", 5)]:
+        assert f'firepond_resync_{name}{{{labels},successor="9"}} {value}' in lines
+    for name, value in [
+        ("chunks_checked_total", 6),
+        ("bytes_checked_total", 7),
+        ("bad_chunks_total", 2),
+        ("repaired_chunks_total", 1),
+        ("unrepairable_chunks", 1),
+        ("last_pass_unix_seconds", 123),
+    ]:
+        assert f"firepond_scrub_{name}{{{labels}}} {value}" in lines
 
 
 def test_logs_are_json_without_secrets(
