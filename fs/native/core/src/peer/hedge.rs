@@ -55,7 +55,7 @@ impl ChainClient {
                             Err(_) => first.await,
                             Ok(replies) => {
                                 drop(first);
-                                latencies.observe(node, total, begin.elapsed());
+                                latencies.observe(node, total, now().saturating_duration_since(begin));
                                 latencies.note_won();
                                 return land(reads, replies);
                             }
@@ -65,7 +65,7 @@ impl ChainClient {
             },
         };
         let reply = reply?;
-        latencies.observe(node, total, begin.elapsed());
+        latencies.observe(node, total, now().saturating_duration_since(begin));
         outcomes(reads, &lens, &reply)
     }
 
@@ -126,7 +126,7 @@ impl ChainClient {
             Box::pin(async move {
                 let begin = now();
                 let reply = self.peers.call_node(node, request).await?;
-                self.peers.latencies().observe(node, total, begin.elapsed());
+                self.peers.latencies().observe(node, total, now().saturating_duration_since(begin));
                 Ok((spares, reply))
             })
         });
