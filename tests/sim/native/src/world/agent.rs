@@ -29,6 +29,8 @@ pub(super) trait Role: Send + Sync + 'static {
     fn data_address(&self) -> String;
     fn report(&self) -> Report;
     fn assign(&self, assignments: &[Assignment]) -> Result<()>;
+    fn step_down(&self, targets: &[u64]);
+    fn drop_targets(&self, targets: &[u64]) -> Result<()>;
     fn lease_begin(&self) -> u64;
     fn lease_end(&self, token: u64, lease: Duration);
     fn lease_lost(&self);
@@ -101,6 +103,8 @@ struct Heartbeat {
 struct Beaten {
     lease_ms: u64,
     assignments: Vec<Assignment>,
+    step_down: Vec<u64>,
+    drop: Vec<u64>,
 }
 
 /// An id that no node has or had.
@@ -218,14 +222,19 @@ impl Agent {
         };
         let reply: Beaten = self.link.call("heartbeat", &body, REQUEST_TIMEOUT).await?;
         self.role.lease_end(token, Duration::from_millis(reply.lease_ms));
-        self.assign(reply.assignments);
+        if !reply.step_down.is_empty() {
+            self.role.step_down(&reply.step_down);
+            // The manager hears of it at once: writers wait for the next head.
+            self.wake.notify_one();
+        }
+        self.assign(reply.assignments, reply.drop);
         Ok(())
     }
 
     /// Making targets never delays a heartbeat.
-    fn assign(&self, assignments: Vec<Assignment>) {
+    fn assign(&self, assignments: Vec<Assignment>, dropped: Vec<u64>) {
         let mut assigned = self.assigned.lock();
-        if assigned.is_busy || assigned.done == assignments {
+        if assigned.is_busy || (assigned.done == assignments && dropped.is_empty()) {
             return;
         }
         assigned.is_busy = true;
@@ -233,7 +242,7 @@ impl Agent {
         let (role, assigned) = (Arc::clone(&self.role), Arc::clone(&self.assigned));
         let wake = Arc::clone(&self.wake);
         task::spawn(async move {
-            let made = role.assign(&assignments);
+            let made = role.drop_targets(&dropped).and_then(|()| role.assign(&assignments));
             if made.is_err() {
                 clock::sleep(ASSIGN_PAUSE).await;
             }

@@ -11,7 +11,6 @@ use firepond_core::sys::machine::Machine;
 use firepond_storage::chain::Replica;
 use firepond_storage::store::{ChunkState, ChunkStore, ReadVersion};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Chunks of one list.
@@ -80,14 +79,13 @@ impl Cluster {
                 return None;
             }
         };
-        let service = running.engine.service();
         Some(StoreAudit {
             node,
             record_bytes: counted.record_bytes,
             used_bytes: counted.used_bytes,
             accounted_bytes: counted.accounted_bytes,
             buffer_bytes: running.transport.buffers().used_bytes() as u64,
-            rotten_count: service.node.repaired_count.load(Ordering::Relaxed),
+            rotten_count: counted.rotten_count,
         })
     }
 }

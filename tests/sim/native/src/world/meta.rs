@@ -103,6 +103,12 @@ impl Role for MetaRole {
         Ok(())
     }
 
+    fn step_down(&self, _: &[u64]) {}
+
+    fn drop_targets(&self, _: &[u64]) -> Result<()> {
+        Ok(())
+    }
+
     fn lease_begin(&self) -> u64 {
         0
     }

@@ -14,6 +14,7 @@ use firepond_core::ids::{ChainId, Incarnation, NodeId, TargetId};
 use firepond_core::routing::LocalState;
 use firepond_core::sys::disk::simulated::{CrashPoint, SimulatedDisk};
 use firepond_core::sys::machine::Machine;
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::transport::Transport;
 use firepond_storage::service::{EngineOptions, OpenDisk, StorageEngine};
 use firepond_storage::store::{ChunkStore, MemoryIndex, StoreOptions};
@@ -118,7 +119,10 @@ struct Start {
 
 impl Start {
     async fn run(self) {
-        let incarnation = self.site.next_incarnation();
+        let incarnation = match (planted(Mistake::RestartUnnoticed), self.process) {
+            (true, Process::Storage(index)) => 1_000_000 + u64::from(index),
+            _ => self.site.next_incarnation(),
+        };
         let wake = Arc::new(Notify::new());
         let routing = follower::start(&self.link, incarnation, Arc::clone(&wake));
         let known = *self.node.lock();
@@ -188,6 +192,10 @@ fn store_options() -> StoreOptions {
     StoreOptions { cache_bytes: 1 << 20, reserve_bytes: RESERVE_BYTES, ..StoreOptions::default() }
 }
 
+fn ids(targets: &[u64]) -> Vec<TargetId> {
+    targets.iter().copied().map(TargetId).collect()
+}
+
 /// As `StorageRole` in `fs/service/roles.py`.
 struct StorageRole(Arc<StorageEngine>);
 
@@ -231,6 +239,14 @@ impl Role for StorageRole {
             .map(|(target, chain, disk)| (TargetId(*target), ChainId(*chain), disk.clone()))
             .collect();
         self.0.set_targets(&targets)
+    }
+
+    fn step_down(&self, targets: &[u64]) {
+        self.0.step_down(&ids(targets));
+    }
+
+    fn drop_targets(&self, targets: &[u64]) -> Result<()> {
+        self.0.drop_targets(&ids(targets))
     }
 
     fn lease_begin(&self) -> u64 {
