@@ -47,14 +47,19 @@ def _print(*lines: str) -> None:
 
 def _replay(seed: int, dropped: tuple[int, ...], mistake: str | None) -> int:
     found = run(seed, dropped, mistake)
-    _print(*_sim.describe(seed, list(dropped)), "", *found.trace, "", _verdict(found))
+    _print(*_story(found), "", _verdict(found))
     if not found.failed:
         return 0
     if not dropped:
         small = minimise(found, mistake)
-        _print("", "made smaller:", *_sim.describe(seed, list(small.dropped)), "", *small.trace)
+        _print("", "made smaller:", *_story(small))
         _print("", _verdict(small), f"again: {_command(small, mistake)}")
     return 1
+
+
+def _story(found: Run) -> tuple[str, ...]:
+    """The trace, which begins with the plan; the plan alone of a run that left none."""
+    return found.trace or tuple(_sim.describe(found.seed, list(found.dropped)))
 
 
 def _command(found: Run, mistake: str | None) -> str:
