@@ -25,6 +25,7 @@ class FaultyMachine(FileSystemMachine):
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
+        self.world: World = world
         self.faults = Faults(world.cluster)
 
     def apply(self, by_mount: bool, name: str, *arguments: Any) -> bool:

@@ -16,11 +16,16 @@ from tests.model.comparison import brief, compare, compare_trees
 from tests.model.nodes import Directory, OpenFlags
 from tests.model.reference import Reference
 from tests.model.strategies import (
-    EXISTING,
     Choice,
+    Existing,
     content,
+    directories,
+    existing,
+    file_paths,
+    files,
     flags,
     lengths,
+    links,
     modes,
     names,
     offsets,
@@ -32,7 +37,7 @@ from tests.model.strategies import (
     targets,
     times_ns,
 )
-from tests.model.world import World
+from tests.model.world import LocalWorld
 
 sides = st.booleans()
 
@@ -42,7 +47,7 @@ class FileSystemMachine(RuleBasedStateMachine):
 
     handles = Bundle("handles")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: LocalWorld) -> None:
         super().__init__()
         self.world = world
         self.model = Reference()
@@ -53,20 +58,21 @@ class FileSystemMachine(RuleBasedStateMachine):
         """The path that is meant: itself, one that exists, or a name in a directory that does."""
         if isinstance(choice, bytes):
             return choice
-        number, name = choice
-        if name is None:
-            existing = [path for path, _ in self.model.root.walk()] or [b"a"]
-            return existing[number % len(existing)]
-        found = self.model.root.walk()
+        found = list(self.model.root.walk())
+        if isinstance(choice, Existing):
+            fitting = [path for path, node in found if choice.kind in ("", node.stat().kind)]
+            return fitting[choice.number % len(fitting)] if fitting else b"a"
         directories = [b"", *(path for path, node in found if isinstance(node, Directory))]
-        directory = directories[number % len(directories)]
-        return directory + b"/" + name if directory else name
+        directory = directories[choice.number % len(directories)]
+        return directory + b"/" + choice.name if directory else choice.name
 
     def apply(self, by_mount: bool, name: str, *arguments: Any) -> bool:
         """Runs an operation everywhere; whether it succeeded."""
         note(f"    {name}{brief(arguments)}{' by the mount' if by_mount else ''}")
-        self.world.shared.by_mount = by_mount
+        self.world.take_turn(by_mount)
         found = compare(self.model, self.surfaces, name, arguments)
+        if found is not None:
+            self.world.outcomes[name, found[0]] += 1
         return found is not None and found[0] == "returned"
 
     @initialize()
@@ -89,9 +95,9 @@ class FileSystemMachine(RuleBasedStateMachine):
             return slot
         return multiple()
 
-    @rule(target=handles, at=sides, index=EXISTING, how=flags)
-    def open_existing(self, at: bool, index: Choice, how: OpenFlags) -> Any:
-        return self.open(at, index, how, 0o644)
+    @rule(target=handles, at=sides, path=files, how=flags)
+    def open_existing(self, at: bool, path: Choice, how: OpenFlags) -> Any:
+        return self.open(at, path, how, 0o644)
 
     def on_handle(self, slot: int, name: str, *arguments: Any) -> None:
         if slot in self.model.handles:
@@ -152,7 +158,7 @@ class FileSystemMachine(RuleBasedStateMachine):
     def mkdir(self, at: bool, path: Choice, mode: int) -> None:
         self.apply(at, "mkdir", self.path(path), mode & 0o777)
 
-    @rule(at=sides, path=paths)
+    @rule(at=sides, path=st.one_of(directories, paths))
     def rmdir(self, at: bool, path: Choice) -> None:
         self.apply(at, "rmdir", self.path(path))
 
@@ -164,7 +170,7 @@ class FileSystemMachine(RuleBasedStateMachine):
     def symlink(self, at: bool, leads_to: bytes, path: Choice) -> None:
         self.apply(at, "symlink", leads_to, self.path(path))
 
-    @rule(at=sides, source=short_paths, path=short_paths)
+    @rule(at=sides, source=st.one_of(files, short_paths), path=short_paths)
     def link(self, at: bool, source: Choice, path: Choice) -> None:
         self.apply(at, "link", self.path(source), self.path(path))
 
@@ -172,12 +178,12 @@ class FileSystemMachine(RuleBasedStateMachine):
     def rename(self, at: bool, source: Choice, path: Choice, how: str) -> None:
         self.apply(at, "rename", self.path(source), self.path(path), how)
 
-    @rule(at=sides, index=EXISTING, name=names)
-    def rename_below_itself(self, at: bool, index: Choice, name: bytes) -> None:
-        path = self.path(index)
+    @rule(at=sides, choice=existing, name=names)
+    def rename_below_itself(self, at: bool, choice: Choice, name: bytes) -> None:
+        path = self.path(choice)
         self.apply(at, "rename", path, path + b"/" + name, "replace")
 
-    @rule(at=sides, path=paths)
+    @rule(at=sides, path=st.one_of(links, paths))
     def readlink(self, at: bool, path: Choice) -> None:
         self.apply(at, "readlink", self.path(path))
 
@@ -192,7 +198,7 @@ class FileSystemMachine(RuleBasedStateMachine):
         self.apply(at, "stat", self.path(path))
         self.apply(not at, "lstat", self.path(path))
 
-    @rule(at=sides, path=paths, execute=st.booleans())
+    @rule(at=sides, path=file_paths, execute=st.booleans())
     def access(self, at: bool, path: Choice, execute: bool) -> None:
         self.apply(at, "access", self.path(path), execute)
 
@@ -208,7 +214,7 @@ class FileSystemMachine(RuleBasedStateMachine):
     def utime(self, at: bool, path: Choice, modified_ns: int, follow: bool) -> None:
         self.apply(at, "utime", self.path(path), modified_ns, follow)
 
-    @rule(at=sides, path=paths, size=offsets)
+    @rule(at=sides, path=file_paths, size=offsets)
     def truncate(self, at: bool, path: Choice, size: int) -> None:
         self.apply(at, "truncate", self.path(path), size)
 
@@ -217,7 +223,7 @@ class FileSystemMachine(RuleBasedStateMachine):
     @rule()
     def compare_trees(self) -> None:
         for side in (False, True):
-            self.world.shared.by_mount = side
+            self.world.take_turn(side)
             compare_trees(self.model, self.surfaces)
 
     def teardown(self) -> None:

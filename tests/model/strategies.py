@@ -6,6 +6,8 @@ borders that matter (pages, blocks of the chunk store, chunks).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hypothesis import strategies as st
 
 from tests.model.nodes import OpenFlags
@@ -13,8 +15,25 @@ from tests.model.nodes import OpenFlags
 CHUNK_BYTES = 64 << 10
 PAGE_BYTES = 4096
 
-# A path by itself; or the number of an existing one; or of an existing directory with a name.
-Choice = bytes | tuple[int, bytes | None]
+
+@dataclass(frozen=True)
+class Existing:
+    """The n-th of the paths that exist; of one kind of inode, if it names one."""
+
+    number: int
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A name in the n-th of the directories that exist."""
+
+    number: int
+    name: bytes
+
+
+# What a step means by a path.
+Choice = bytes | Existing | Inside
 
 PLAIN = [b"a", b"b", b"c"]
 WEIRD = [b".", b"..", b"\xff\xfe", "ü".encode(), b"a b\n", b"-", b"x" * 255, b"y" * 256]
@@ -26,13 +45,21 @@ _written = st.builds(
     st.sampled_from([b"", b"", b"", b"", b"/"]),
 )
 _index = st.integers(0, 30)
-EXISTING = st.tuples(_index, st.none())
-_new = st.tuples(_index, names)
+existing: st.SearchStrategy[Choice] = st.builds(Existing, _index)
+files: st.SearchStrategy[Choice] = st.builds(Existing, _index, st.just("file"))
+links: st.SearchStrategy[Choice] = st.builds(Existing, _index, st.just("symlink"))
+directories: st.SearchStrategy[Choice] = st.builds(Existing, _index, st.just("directory"))
+_in_place = st.builds(Inside, _index, st.sampled_from(PLAIN))
+_in_any_way = st.builds(Inside, _index, names)
 # For operations with two paths: which of several errors comes first is not promised everywhere.
-short_paths: st.SearchStrategy[Choice] = st.one_of(EXISTING, _new, _written)
-paths: st.SearchStrategy[Choice] = st.one_of(
-    EXISTING, _new, EXISTING, _new, _written, st.just(b"a/" * 3000)
+short_paths: st.SearchStrategy[Choice] = st.one_of(
+    existing, _in_place, existing, _in_place, _in_any_way, _written
 )
+paths: st.SearchStrategy[Choice] = st.one_of(
+    existing, _in_place, existing, _in_place, _in_any_way, _written, st.just(b"a/" * 3000)
+)
+file_paths = st.one_of(files, files, paths)
+
 targets = st.one_of(_written, st.sampled_from([b"", b"z" * 4096, b"../c", b"../../a", b"."]))
 
 _borders = [0, 1, PAGE_BYTES, CHUNK_BYTES, 2 * CHUNK_BYTES, 5 * CHUNK_BYTES]

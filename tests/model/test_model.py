@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.fixtures.cluster import TestCluster
 from tests.model.faulty_machine import FaultyMachine
 from tests.model.machine import FileSystemMachine
-from tests.model.world import CLUSTER_SETTINGS, World, made_world
+from tests.model.reference import UMASK, Reference
+from tests.model.world import CLUSTER_SETTINGS, LocalWorld, World, made_world
 
+NEVER_REFUSED = {"close", "fsync", "fstat", "seek", "ftruncate"}
 COMMON = {
     "deadline": None,
     "database": None,
@@ -41,6 +44,26 @@ def random_seed() -> int:
     found = int(os.environ.get("FIREPOND_MODEL_SEED", random.randrange(1 << 32)))
     print(f"\nFIREPOND_MODEL_SEED={found}")
     return found
+
+
+OPERATIONS = {name for name, method in vars(Reference).items() if not name.startswith("_")}
+
+
+def test_reference_agrees_with_linux(tmp_path: Path) -> None:
+    """Goal: the reference is right, and its steps meet each other. Method: the same machine with a
+    local directory alone, at length. Oracle: Linux; every operation has succeeded and was refused.
+    """
+    world = LocalWorld(tmp_path)
+    old_umask = os.umask(UMASK)
+    try:
+        chosen = settings(max_examples=150, stateful_step_count=60, derandomize=True, **COMMON)
+        run_state_machine_as_test(lambda: FileSystemMachine(world), settings=chosen)
+    finally:
+        os.umask(old_umask)
+    counts = world.outcomes
+    seldom_done = {name for name in OPERATIONS if counts[name, "returned"] < 1}
+    seldom_refused = {name for name in OPERATIONS if counts[name, "refused"] < 1}
+    assert not seldom_done and seldom_refused <= NEVER_REFUSED, sorted(counts.items())
 
 
 @pytest.mark.timeout(600)

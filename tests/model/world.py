@@ -29,48 +29,71 @@ CLUSTER_SETTINGS = [f"meta.chunk_size_bytes={CHUNK_BYTES}"]
 OPERATION_TIMEOUT_S = 120.0
 
 
-class World:
-    """What lives longer than one example."""
+class LocalWorld:
+    """A local directory alone: what the reference itself is compared with."""
+
+    def __init__(self, local: Path) -> None:
+        self.local = local
+        self.numbers = itertools.count()
+        self.surfaces: list[Any] = []
+        # How often each operation of the reference succeeded and was refused.
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+
+    def fresh_surfaces(self) -> list[Any]:
+        """Surfaces over empty trees."""
+        local = self.local / str(next(self.numbers))
+        local.mkdir()
+        self.surfaces = [KernelSurface("local", str(local))]
+        return self.surfaces
+
+    def take_turn(self, by_mount: bool) -> None:
+        """Says which side of a shared tree acts next."""
+
+    def close_files(self) -> None:
+        """Closes what an example left open, and removes the local tree."""
+        for surface in self.surfaces:
+            for slot in list(surface.files):
+                surface.close(slot)
+        shutil.rmtree(self.surfaces[0].root)
+
+
+class World(LocalWorld):
+    """A cluster by the SDK, by a mount, and by both in turn, beside the local directory."""
 
     def __init__(
         self, cluster: TestCluster, client: Cluster, mounts: tuple[Path, Path], local: Path
     ) -> None:
+        super().__init__(local)
         self.cluster = cluster
         self.client = client
         self.mounts = mounts
-        self.local = local
-        self.numbers = itertools.count()
-        self.surfaces: list[Any] = []
         self.slowest_s = 0.0
         self.fault_counts: Counter[str] = Counter()
         self.shared: SharedSurface
 
     def fresh_surfaces(self) -> list[Any]:
-        """Surfaces over empty trees."""
+        local = super().fresh_surfaces()
         number = next(self.numbers)
         sdk, mount, shared = (f"{kind}-{number}" for kind in ("sdk", "mount", "shared"))
-        local = self.local / str(number)
-        local.mkdir()
         for name in (sdk, mount, shared):
             self.client.mkdir(f"/{name}", 0o755)
         own, other = self.mounts
         both = (SdkSurface("shared", self.client, f"/{shared}"),)
         self.shared = SharedSurface("shared", *both, KernelSurface("shared", str(other / shared)))
         self.surfaces = [
-            KernelSurface("local", str(local)),
+            *local,
             SdkSurface("sdk", self.client, f"/{sdk}"),
             KernelSurface("mount", str(own / mount)),
             self.shared,
         ]
         return self.surfaces
 
+    def take_turn(self, by_mount: bool) -> None:
+        self.shared.by_mount = by_mount
+
     def close_files(self) -> None:
-        """Closes what an example left open, and removes the local tree."""
-        for surface in [*self.surfaces, *self.shared.sides]:
-            if not isinstance(surface, SharedSurface):
-                for slot in list(surface.files):
-                    surface.close(slot)
-        shutil.rmtree(self.surfaces[0].root)
+        self.surfaces = [*self.surfaces[:-1], *self.shared.sides]
+        super().close_files()
 
 
 @contextmanager
