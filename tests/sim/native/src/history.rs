@@ -10,6 +10,7 @@ use bytes::Bytes;
 use firepond_core::ErrorKind;
 use firepond_core::ids::InodeId;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What became of an update of a chunk.
@@ -164,7 +165,8 @@ struct Shared {
 struct Inner {
     tick: u64,
     records: Vec<Record>,
-    open: usize,
+    /// What began and has not ended, by its first tick, as it counts if it never ends.
+    open: BTreeMap<u64, Option<Record>>,
     blackouts: Vec<Blackout>,
 }
 
@@ -182,13 +184,22 @@ impl History {
         History(Arc::new(Shared { inner: Mutex::default(), trace: Box::new(trace) }))
     }
 
-    /// A deed begins.
-    pub fn begin(&self, entry: u32, client: u32, what: &dyn std::fmt::Display) -> Begun {
+    /// A deed begins; `unknown` is what it counts as if it never ends.
+    pub fn begin(
+        &self,
+        entry: u32,
+        client: u32,
+        what: &dyn std::fmt::Display,
+        unknown: Option<Deed>,
+    ) -> Begun {
         (self.0.trace)(format!("client-{client} begins [{entry}] {what}"));
         let mut inner = self.0.inner.lock();
         inner.tick += 1;
-        inner.open += 1;
-        Begun { entry, client, tick: inner.tick }
+        let tick = inner.tick;
+        let ended = u64::MAX;
+        let record = unknown.map(|deed| Record { entry, client, begun: tick, ended, deed });
+        inner.open.insert(tick, record);
+        Begun { entry, client, tick }
     }
 
     /// Part of what began is known; there may be more parts.
@@ -204,7 +215,7 @@ impl History {
     /// The last part of what began is known.
     pub fn end(&self, begun: Begun, deed: Deed) {
         self.part(begun, deed);
-        self.0.inner.lock().open -= 1;
+        self.0.inner.lock().open.remove(&begun.tick);
     }
 
     /// Every complete replica of a chain is dead now. What was not acknowledged may be lost although
@@ -218,12 +229,13 @@ impl History {
 
     /// Deeds that began and have not ended.
     pub fn open_count(&self) -> usize {
-        self.0.inner.lock().open
+        self.0.inner.lock().open.len()
     }
 
-    /// All records in the order of their ends, and the blackouts.
+    /// All records in the order of their ends, those that never ended last, and the blackouts.
     pub fn take(&self) -> (Vec<Record>, Vec<Blackout>) {
         let inner = self.0.inner.lock();
-        (inner.records.clone(), inner.blackouts.clone())
+        let open = inner.open.values().flatten().cloned();
+        (inner.records.iter().cloned().chain(open).collect(), inner.blackouts.clone())
     }
 }

@@ -12,8 +12,8 @@ pub enum Mistake {
     /// A head judges its place in the chain when an update arrives and never again: it goes on
     /// under the old chain version after it was taken out, and its old successor lets it.
     StandingNotRenewed,
-    /// A replica commits under its own chain version although its successor already committed
-    /// under a newer one.
+    /// A replica commits under its own chain version although its successor is under a newer one:
+    /// it takes the successor's refusal for that reason as "has it already".
     CommitBeforeRouting,
     /// A partial write reaches a replica that is still being synchronised as it came, is applied to
     /// whatever that has, and the result is not compared.

@@ -2,34 +2,54 @@
 //! or removed does not come back.
 //!
 //! Why beside `content`: it needs no search and no complete history, and says which update was
-//! applied twice: a retry that happened again shows its marker before the version it was
-//! acknowledged with.
+//! applied twice: a retry that happened again shows its bytes before the version it was
+//! acknowledged with. A byte is taken for an update's only if no other update would have put the
+//! same byte there.
 
 use super::chunk::{Chunk, Update};
-use crate::plan::Change;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::plan::{Change, marker};
+
+/// Positions of a read that are looked at: all of the first, then some.
+const FIRST_COUNT: usize = 160;
+const STEP: usize = 97;
 
 /// What was applied twice, too early or by nobody.
 pub fn check(chunk: &Chunk) -> Result<(), String> {
-    let updates: BTreeMap<u32, &Update> =
-        chunk.updates.iter().map(|update| (update.entry, update)).collect();
-    let replaced: BTreeSet<u64> = chunk.updates.iter().filter_map(replaces).collect();
+    let payloads: Vec<(&Update, usize, Vec<u8>)> =
+        chunk.updates.iter().filter_map(payload).collect();
+    let replaced = |after: u64, until: u64| {
+        chunk.updates.iter().filter_map(replaces).find(|one| (after + 1..=until).contains(one))
+    };
     for read in &chunk.reads {
         let Some((version, bytes, _)) = &read.seen else { continue };
-        for entry in markers(bytes) {
-            let place = chunk.place;
-            let who = format!("{place}: [{}] saw the bytes of [{entry}]", read.entry);
-            let Some(update) = updates.get(&entry) else {
-                return Err(format!("{who}, which never wrote there"));
+        let far = (FIRST_COUNT..bytes.len()).step_by(STEP);
+        for at in (0..bytes.len().min(FIRST_COUNT)).chain(far) {
+            let position = at + read.offset as usize;
+            let mut makers = payloads.iter().filter(|(_, offset, payload)| {
+                let inside = position.checked_sub(*offset);
+                inside.and_then(|inside| payload.get(inside)) == Some(&bytes[at])
+            });
+            let (first, other) = (makers.next(), makers.next());
+            let (place, reader, byte) = (chunk.place, read.entry, char::from(bytes[at]));
+            let who = format!("{place}: [{reader}] saw {byte:?} at {position}");
+            let Some((update, _, _)) = first else {
+                if bytes[at] == 0 {
+                    continue;
+                }
+                return Err(format!("{who}, which nobody wrote there"));
             };
+            if other.is_some() {
+                continue;
+            }
+            let who = format!("{who} of [{}]", update.entry);
             if update.begun > read.ended {
-                return Err(format!("{who} before it began"));
+                return Err(format!("{who} before that began"));
             }
             let Some(made) = update.version else { continue };
             if made > *version {
                 return Err(format!("{who} in version {version}, acknowledged as {made}"));
             }
-            if let Some(gone) = replaced.iter().find(|one| (made + 1..=*version).contains(one)) {
+            if let Some(gone) = replaced(made, *version) {
                 return Err(format!("{who} in version {version}, although {gone} replaced all"));
             }
         }
@@ -37,19 +57,21 @@ pub fn check(chunk: &Chunk) -> Result<(), String> {
     Ok(())
 }
 
+/// Where an update's bytes are.
+fn payload(update: &Update) -> Option<(&Update, usize, Vec<u8>)> {
+    match update.change {
+        Change::Write { offset, len } => Some((update, offset as usize, marker(update.entry, len))),
+        Change::Replace { len } | Change::Create { len } => {
+            Some((update, 0, marker(update.entry, len)))
+        }
+        Change::Truncate { .. } | Change::Remove => None,
+    }
+}
+
 /// The version that left nothing of those before it.
 fn replaces(update: &Update) -> Option<u64> {
     let whole = matches!(update.change, Change::Replace { .. } | Change::Create { .. });
     update.version.filter(|_| whole)
-}
-
-/// The entries whose whole markers are in the bytes.
-fn markers(bytes: &[u8]) -> BTreeSet<u32> {
-    let cell = |window: &[u8]| match window {
-        [b'[', digits @ .., b']'] => std::str::from_utf8(digits).ok()?.parse().ok(),
-        _ => None,
-    };
-    bytes.windows(7).filter_map(cell).collect()
 }
 
 #[cfg(test)]

@@ -164,8 +164,8 @@ fn draw_one(dice: &mut Dice, topology: &Topology) -> Fault {
             let operation = 1 + u64::from(dice.below(40));
             Fault::CrashAtOperation { storage, operation, away: away(dice) }
         }
-        27..33 => Fault::Freeze { process: any(dice, topology), lasts: span(dice) },
-        33..45 => {
+        27..35 => Fault::Freeze { process: any(dice, topology), lasts: span(dice) },
+        35..45 => {
             let (from, to) = pair(dice, topology);
             Fault::Cut { from, to, both_ways: dice.chance(40), lasts: span(dice) }
         }
@@ -213,7 +213,7 @@ fn away(dice: &mut Dice) -> Duration {
 }
 
 fn span(dice: &mut Dice) -> Duration {
-    let bound = dice.pick(&[300, 1_500, 4_000]);
+    let bound = dice.pick(&[300, 1_500, 6_000]);
     dice.millis_below(bound)
 }
 

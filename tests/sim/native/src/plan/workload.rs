@@ -97,7 +97,7 @@ const FILES_COUNT: u32 = 3;
 /// What a plan's operations are like.
 struct Flavour {
     len_max: u32,
-    pause_max_ms: u64,
+    burst_ms: u64,
     chunks_count: u32,
     files_percent: u64,
     kv_percent: u64,
@@ -112,11 +112,12 @@ pub(super) fn draw(
     let count: u32 = dice.pick(&[10, 20, 30, 40, 60]);
     // The operations of a client spread over the time of the faults.
     let each = u64::from(count / topology.client_count + 1);
-    let even_ms = (2 * lasts.as_millis() as u64 / each).max(2);
+    // Bursts, with pauses between them in which faults strike.
+    let burst_ms = (5 * lasts.as_millis() as u64 / each).max(2);
     let flavour = Flavour {
         // One page, the edge of a page, several pages.
         len_max: dice.pick(&[24, 48, 48, 64, 64, 9_000]),
-        pause_max_ms: dice.pick(&[5, 30, even_ms, even_ms, even_ms]),
+        burst_ms,
         chunks_count: 1 + dice.below(CHUNKS_COUNT),
         files_percent: if topology.metadata { 35 } else { 0 },
         kv_percent: if topology.kv { 25 } else { 0 },
@@ -124,11 +125,18 @@ pub(super) fn draw(
     let draw_one = |at: u32| Operation {
         entry: first + at,
         client: dice.below(topology.client_count),
-        pause: dice.millis_below(flavour.pause_max_ms),
+        pause: pause(dice, &flavour),
         patience: patience(dice),
         action: action(dice, topology, &flavour),
     };
     (0..count).map(draw_one).collect()
+}
+
+fn pause(dice: &mut Dice, flavour: &Flavour) -> Duration {
+    match dice.chance(60) {
+        true => dice.millis_below(4),
+        false => dice.millis_below(flavour.burst_ms),
+    }
 }
 
 /// Most operations have time to outlive the faults; some are given up soon.

@@ -9,7 +9,7 @@ mod chunks;
 mod files;
 mod values;
 
-use crate::history::{Begun, Deed, History};
+use crate::history::{Begun, Deed, History, Outcome};
 use crate::plan::{Action, Operation, Plan};
 use firepond_client::file_system::FileSystem;
 use firepond_client::kv::KvCache;
@@ -58,7 +58,7 @@ pub async fn run(handles: Handles, plan: &Plan, client: u32, history: &History) 
     let worker = Client { handles: &handles, history };
     for operation in plan.workload.iter().filter(|one| one.client == client) {
         clock::sleep(operation.pause).await;
-        let begun = history.begin(operation.entry, client, &operation.action);
+        let begun = history.begin(operation.entry, client, &operation.action, unknown(operation));
         let deadline = now() + operation.patience;
         worker.act(operation, begun, deadline).await;
         assert!(now() < deadline + LATE_MAX, "[{}] passed its deadline", operation.entry);
@@ -89,6 +89,17 @@ impl Client<'_> {
             }
         };
         self.history.end(begun, last);
+    }
+}
+
+/// What an operation counts as whose end nobody sees.
+fn unknown(operation: &Operation) -> Option<Deed> {
+    match operation.action {
+        Action::Update { place, change } => {
+            Some(Deed::Update { place, change, outcome: Outcome::Unknown })
+        }
+        Action::KvPut { key, len } => Some(Deed::KvPut { key, len, stored: None }),
+        _ => None,
     }
 }
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Bytes that data never takes.
-pub(super) const RESERVE_BYTES: u64 = 2 << 20;
+pub(super) const RESERVE_BYTES: u64 = 16 << 20;
 /// Bytes of a disk.
 pub(super) const DISK_BYTES: u64 = RESERVE_BYTES + (8 << 20);
 

@@ -190,10 +190,11 @@ impl Cluster {
     }
 }
 
-/// Leaves so little room that only what frees space is accepted.
+/// Leaves so little room that only what frees space is accepted, and enough for the log to live: a
+/// reserve is what that is for.
 fn fill(disk: &SimulatedDisk) {
     use firepond_core::sys::disk::Disk;
     if let Ok((total, free)) = disk.space() {
-        disk.set_capacity_bytes(total - free + RESERVE_BYTES / 4);
+        disk.set_capacity_bytes(total - free + RESERVE_BYTES * 3 / 8);
     }
 }
