@@ -342,6 +342,19 @@ class UpdateStale(FirepondError):
     default_errno = _errno.EIO
 
 
+class UpdateUnproven(FirepondError):
+    """so many others wrote the chunk that it is not known whether this write happened before."""
+
+    kind = "update_unproven"
+    code = 4016
+    retry = "never"
+    summary = (
+        "so many others wrote the chunk that it is not known whether this write happened before"
+    )
+    next_step = "read the chunk to see whether the write is in it, and write again if it is not"
+    default_errno = _errno.EIO
+
+
 class UpdateGap(FirepondError):
     """the update skips a version: an earlier one is missing on the replica."""
 
@@ -667,6 +680,7 @@ BY_CODE: dict[int, type[FirepondError]] = {
     4008: DiskFull,
     4009: DiskFailed,
     4010: UpdateStale,
+    4016: UpdateUnproven,
     4011: UpdateGap,
     4012: ChunkBusy,
     4013: NoSuchTarget,
@@ -751,6 +765,7 @@ __all__ = [
     "Unsupported",
     "UpdateGap",
     "UpdateStale",
+    "UpdateUnproven",
     "ValueTooLarge",
     "VersionUnsupported",
 ]

@@ -16,7 +16,7 @@ use firepond_core::sys::clock::{self, now};
 use firepond_core::sys::random;
 use firepond_core::wire::storage::{UpdateKind, UpdateRequest};
 use firepond_storage::chain::Backend;
-use firepond_storage::store::ChunkWrite;
+use firepond_storage::store::{ChunkWrite, RECENT_WRITES_MAX_COUNT};
 use harness::{CHAIN, CHUNK_MAX, Cluster, bare, chunk, update};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ fn request(cluster: &Cluster, write_id: WriteId, target: u64, bytes: &[u8]) -> U
         chunk_len_max: CHUNK_MAX,
         tag: [0; 32],
         capability: vec![],
+        since: ChunkVersion(0),
     }
 }
 
@@ -121,6 +122,7 @@ async fn plant_pending(cluster: &mut Cluster, index: usize, version: u64, bytes:
         commit: false,
         recent_writes: vec![],
         durability: Durability::Durable,
+        forgotten: ChunkVersion(0),
         stamp: ChangeStamp::new(node.replica.standing().chain_version, 1),
     };
     node.store.apply(node.replica.target, write).await.expect("pending");
@@ -372,4 +374,42 @@ async fn one_bad_chunk_fails_alone() {
     let reads = client.chains.batch_read((0..5).map(read).collect(), deadline).await;
     let failed: Vec<usize> = (0..5).filter(|index| reads[*index].is_err()).collect();
     assert_eq!(failed, [2], "a read needs the bytes alone");
+}
+
+/// Goal: a late repeat happens never again, however many channels wrote since, and however far the
+/// head moved. Method: more clients than a chunk remembers; then the first write and a removal of
+/// nothing come once more. Oracle: the version, the bytes, the kind of the refusal.
+#[tokio::test(start_paused = true)]
+async fn late_repeats_never_happen_again() {
+    random::seed_thread(13);
+    let mut cluster = Cluster::start(2).await;
+    let write_id = WriteId { client: ClientId(5), channel: 1, sequence: 1 };
+    let send = async |cluster: &Cluster, target: u64, kind: UpdateKind, id: WriteId| {
+        let bytes: &[u8] = if kind == UpdateKind::Remove { b"" } else { b"once" };
+        let request = UpdateRequest { kind, ..request(cluster, id, target, bytes) };
+        cluster.nodes[target as usize - 1].replica.update(request, payload(bytes)).await
+    };
+    let removal = WriteId { channel: 2, ..write_id };
+    send(&cluster, 1, UpdateKind::Remove, removal).await.expect("nothing is there");
+    send(&cluster, 1, UpdateKind::Write, write_id).await.expect("the first");
+    let count = RECENT_WRITES_MAX_COUNT as u64 + 20;
+    for _ in 0..count {
+        let client = cluster.client();
+        client.write(chunk(0), 0, b"next").await.expect("each client's first write");
+    }
+    for head in [1, 2] {
+        for (kind, id) in [(UpdateKind::Write, write_id), (UpdateKind::Remove, removal)] {
+            let error = send(&cluster, head, kind, id).await.expect_err("a repeat");
+            assert_eq!(error.kind(), ErrorKind::UpdateUnproven);
+        }
+        if head == 1 {
+            cluster.kill(0);
+            clock::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    let client = cluster.client();
+    assert_eq!(client.read(chunk(0)).await.expect("there").version.0, count + 2);
+    let remove = bare(chunk(1), UpdateKind::Remove, 0);
+    client.send(remove).await.expect("nothing is there");
+    client.write(chunk(1), 0, b"new").await.expect("a new chunk");
 }

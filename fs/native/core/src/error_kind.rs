@@ -60,6 +60,8 @@ pub enum ErrorKind {
     DiskFailed = 4009,
     /// the update carries a version or sequence that is older than what the replica holds.
     UpdateStale = 4010,
+    /// so many others wrote the chunk that it is not known whether this write happened before.
+    UpdateUnproven = 4016,
     /// the update skips a version: an earlier one is missing on the replica.
     UpdateGap = 4011,
     /// another update of the chunk is in flight.
@@ -118,7 +120,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds, in the order of the table.
-    pub const ALL: [ErrorKind; 54] = [
+    pub const ALL: [ErrorKind; 55] = [
         ErrorKind::InvalidArgument,
         ErrorKind::Internal,
         ErrorKind::DeadlineExceeded,
@@ -146,6 +148,7 @@ impl ErrorKind {
         ErrorKind::DiskFull,
         ErrorKind::DiskFailed,
         ErrorKind::UpdateStale,
+        ErrorKind::UpdateUnproven,
         ErrorKind::UpdateGap,
         ErrorKind::ChunkBusy,
         ErrorKind::NoSuchTarget,
@@ -205,6 +208,7 @@ impl ErrorKind {
             ErrorKind::DiskFull => "disk_full",
             ErrorKind::DiskFailed => "disk_failed",
             ErrorKind::UpdateStale => "update_stale",
+            ErrorKind::UpdateUnproven => "update_unproven",
             ErrorKind::UpdateGap => "update_gap",
             ErrorKind::ChunkBusy => "chunk_busy",
             ErrorKind::NoSuchTarget => "no_such_target",
@@ -265,6 +269,7 @@ impl ErrorKind {
             ErrorKind::DiskFull => Retry::Never,
             ErrorKind::DiskFailed => Retry::AfterRouting,
             ErrorKind::UpdateStale => Retry::Never,
+            ErrorKind::UpdateUnproven => Retry::Never,
             ErrorKind::UpdateGap => Retry::Same,
             ErrorKind::ChunkBusy => Retry::Same,
             ErrorKind::NoSuchTarget => Retry::AfterRouting,
@@ -325,6 +330,7 @@ impl ErrorKind {
             ErrorKind::DiskFull => libc::ENOSPC,
             ErrorKind::DiskFailed => libc::EIO,
             ErrorKind::UpdateStale => libc::EIO,
+            ErrorKind::UpdateUnproven => libc::EIO,
             ErrorKind::UpdateGap => libc::EIO,
             ErrorKind::ChunkBusy => libc::EBUSY,
             ErrorKind::NoSuchTarget => libc::EAGAIN,
@@ -400,6 +406,9 @@ impl ErrorKind {
             ErrorKind::DiskFailed => "a disk failed and its targets are offline",
             ErrorKind::UpdateStale => {
                 "the update carries a version or sequence that is older than what the replica holds"
+            }
+            ErrorKind::UpdateUnproven => {
+                "so many others wrote the chunk that it is not known whether this write happened before"
             }
             ErrorKind::UpdateGap => {
                 "the update skips a version: an earlier one is missing on the replica"
@@ -493,6 +502,9 @@ impl ErrorKind {
             }
             ErrorKind::DiskFailed => "replace the disk named in the context",
             ErrorKind::UpdateStale => "none: the sender gave the write up before",
+            ErrorKind::UpdateUnproven => {
+                "read the chunk to see whether the write is in it, and write again if it is not"
+            }
             ErrorKind::UpdateGap => "none: the predecessor sends the whole chunk",
             ErrorKind::ChunkBusy => "none: it is tried again",
             ErrorKind::NoSuchTarget => "none: it is tried again with newer routing",

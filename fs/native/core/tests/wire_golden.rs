@@ -43,6 +43,7 @@ fn update() -> UpdateRequest {
         chunk_len_max: 1 << 20,
         tag: [0; 32],
         capability: Vec::new(),
+        since: ChunkVersion(0),
     }
 }
 
@@ -53,6 +54,7 @@ fn forward() -> ForwardRequest {
         full_chunk: true,
         committed: false,
         recent_writes: vec![RecentWrite { write_id: write_id(), version: ChunkVersion(8) }],
+        forgotten: ChunkVersion(0),
         stamp: ChangeStamp(0),
     }
 }

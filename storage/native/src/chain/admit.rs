@@ -13,7 +13,7 @@ use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, WriteId};
 use firepond_core::routing::PublicState;
 use firepond_core::sys::clock::steady_unix_ns;
 use firepond_core::sys::mistake::{Mistake, planted};
-use firepond_core::wire::storage::{UpdateKind, UpdateReply};
+use firepond_core::wire::storage::{SINCE_CONTEXT, UpdateKind, UpdateReply};
 use firepond_core::{Error, ErrorKind, Result};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Facts {
     pub kind: UpdateKind,
     /// CRC32C of the payload.
     pub checksum: u32,
+    /// A version of the chunk before which the write did not happen.
+    pub since: ChunkVersion,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -119,16 +121,22 @@ fn admit_client(standing: &Standing, facts: &Facts, state: Option<&ChunkState>) 
         let why = "a later write of the same channel came first";
         return Err(refuse(ErrorKind::UpdateStale, why, standing, facts));
     }
+    if is_unproven(facts, state) {
+        let why = "the chunk forgot writes that this one may be among";
+        let error = refuse(ErrorKind::UpdateUnproven, why, standing, facts);
+        return Err(error.with(SINCE_CONTEXT, version.0));
+    }
     match facts.kind {
         UpdateKind::Create if exists => {
             Err(refuse(ErrorKind::ChunkExists, "the chunk exists", standing, facts))
         }
-        UpdateKind::Remove | UpdateKind::PunchHole if !exists => Ok(Verdict::Done(UpdateReply {
+        UpdateKind::PunchHole if !exists => Ok(Verdict::Done(UpdateReply {
             version,
             chain_version: standing.chain_version,
             checksum: 0,
             len: 0,
         })),
+        // Also to remove nothing: it leaves a trace, so that a late repeat removes nothing newer.
         _ => Ok(Verdict::Begin { version: ChunkVersion(version.0 + 1), full_chunk: false }),
     }
 }
@@ -155,6 +163,15 @@ fn recent(
     })
 }
 
+/// The chunk does not know the channel of the write but has forgotten channels, and the write may
+/// be as old as those: perhaps it happened. A sender that is sure that it did not says since when.
+fn is_unproven(facts: &Facts, state: Option<&ChunkState>) -> bool {
+    let Some(state) = state.filter(|state| facts.since < state.forgotten) else { return false };
+    let channel = |id: &WriteId| (id.client, id.channel);
+    let mut recent = state.recent_writes.iter();
+    !recent.any(|one| channel(&one.write_id) == channel(&facts.write_id))
+}
+
 /// A late duplicate: its channel has moved on since.
 fn superseded(facts: &Facts, state: Option<&ChunkState>) -> bool {
     let mut recent = state.into_iter().flat_map(|state| &state.recent_writes);
@@ -177,7 +194,7 @@ fn admit_forward(
         let whole = full_chunk && !one.removed && facts.kind != UpdateKind::Remove;
         one.version == version
             && one.write_id == facts.write_id
-            && (!whole || one.checksum == facts.checksum)
+            && (!whole || one.checksum == facts.checksum || planted(Mistake::PartialToSyncing))
     };
     let stale = || {
         let why = "the replica has a newer version";
@@ -258,7 +275,8 @@ mod tests {
             .into_iter()
             .collect();
         let (tag, updated_ns, stamp) = ([0; 32], 0, ChangeStamp(0));
-        ChunkState { committed, pending, recent_writes, tag, updated_ns, stamp }
+        let forgotten = ChunkVersion(0);
+        ChunkState { committed, pending, recent_writes, forgotten, tag, updated_ns, stamp }
     }
 
     fn facts(origin: Origin, sequence: u64, kind: UpdateKind) -> Facts {
@@ -267,6 +285,7 @@ mod tests {
             write_id: write_id(sequence),
             kind,
             checksum: sequence as u32,
+            since: ChunkVersion(0),
             origin,
         }
     }
@@ -305,17 +324,39 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::ChunkExists);
     }
 
-    /// Goal: removing nothing is done at once, and after a removal versions go on. Oracle: the
-    /// rows.
+    /// Goal: removing nothing leaves a trace, and after a removal versions go on. Oracle: the rows.
     #[test]
     fn removal_rows() {
         let remove = facts(Origin::Client, 9, UpdateKind::Remove);
-        let nothing = decide(&remove, None).expect("fine when absent");
-        assert!(matches!(nothing, Verdict::Done(reply) if reply.version == ChunkVersion(0)));
+        assert_eq!(decide(&remove, None).expect("fine when absent"), begin(1, false));
         let tombstone = VersionState { removed: true, len: 0, ..made(3, 5) };
         let state = chunk_state(Some(tombstone), None);
         let create = facts(Origin::Client, 9, UpdateKind::Create);
         assert_eq!(decide(&create, Some(&state)).expect("gone"), begin(4, false));
+    }
+
+    /// Goal: a chunk that forgot channels takes an unknown one only from a sender that is sure since
+    /// a version which is not older than those. Oracle: the rows.
+    #[test]
+    fn forgotten_channels() {
+        let mut state = chunk_state(Some(made(9, 5)), None);
+        state.forgotten = ChunkVersion(6);
+        let mut write = facts(Origin::Client, 1, UpdateKind::Write);
+        write.write_id.channel = 77;
+        for (since, expected) in [(0, None), (5, None), (6, Some(begin(10, false)))] {
+            write.since = ChunkVersion(since);
+            match decide(&write, Some(&state)) {
+                Ok(found) => assert_eq!(Some(found), expected, "since {since}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::UpdateUnproven);
+                    assert_eq!(expected, None, "since {since}");
+                    let version = error.context().iter().find(|one| one.0 == SINCE_CONTEXT);
+                    assert_eq!(version.map(|one| one.1.as_str()), Some("9"));
+                }
+            }
+        }
+        let known = facts(Origin::Client, 6, UpdateKind::Write);
+        assert_eq!(decide(&known, Some(&state)).expect("its channel is known"), begin(10, false));
     }
 
     /// Goal: a follower's decision in every state. Oracle: the rows.

@@ -32,8 +32,9 @@ pub(super) async fn forward<B: Backend>(
     let (mut message, payload) = match form {
         Form::Delta => (delta(job, &plan), job.payload.clone()),
         Form::Whole => {
-            let recent_writes = recent_writes(replica, job)?;
-            let message = ForwardRequest { full_chunk: true, recent_writes, ..delta(job, &plan) };
+            let (recent_writes, forgotten) = recent_writes(replica, job)?;
+            let delta = delta(job, &plan);
+            let message = ForwardRequest { full_chunk: true, recent_writes, forgotten, ..delta };
             (message, job.payload.clone())
         }
         Form::Image => image(replica, job.update.chunk, plan.version).await?,
@@ -65,17 +66,21 @@ fn delta(job: &Job, plan: &Plan) -> ForwardRequest {
         full_chunk: false,
         committed: false,
         recent_writes: vec![],
+        forgotten: ChunkVersion(0),
         stamp: plan.stamp,
     }
 }
 
 /// What goes along with a whole chunk: what the update brings, as our store may not have it yet.
-fn recent_writes<B: Backend>(replica: &Replica<B>, job: &Job) -> Result<Vec<RecentWrite>> {
+fn recent_writes<B: Backend>(
+    replica: &Replica<B>,
+    job: &Job,
+) -> Result<(Vec<RecentWrite>, ChunkVersion)> {
     if !job.recent_writes.is_empty() {
-        return Ok(job.recent_writes.clone());
+        return Ok((job.recent_writes.clone(), job.forgotten));
     }
     let state = replica.backend.state(replica.target, job.update.chunk)?;
-    Ok(state.map(|state| state.recent_writes).unwrap_or_default())
+    Ok(state.map(|state| (state.recent_writes, state.forgotten)).unwrap_or_default())
 }
 
 /// The whole chunk at a version, read back from our store.
@@ -102,6 +107,7 @@ pub(crate) async fn image<B: Backend>(
         version,
         full_chunk: true,
         committed,
+        forgotten: state.as_ref().map_or(ChunkVersion(0), |state| state.forgotten),
         stamp: state.as_ref().map_or(ChangeStamp(0), |state| state.stamp),
         recent_writes: state.map(|state| state.recent_writes).unwrap_or_default(),
     };
@@ -128,5 +134,6 @@ pub(crate) fn whole_chunk<B: Backend>(
         chunk_len_max: CHUNK_MAX_BYTES as u32,
         tag,
         capability: Vec::new(),
+        since: ChunkVersion(0),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::admit::{Facts, Origin};
 use super::update::Plan;
-use crate::store::{ChunkWrite, VersionState};
-use firepond_core::ids::{ChainId, ChainVersion, ChangeStamp, ChunkId, TargetId};
+use crate::store::{ChunkState, ChunkWrite, VersionState};
+use firepond_core::ids::{ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkVersion, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
 use firepond_core::wire::CHUNK_MAX_BYTES;
@@ -21,6 +21,8 @@ pub struct Job {
     pub origin: Origin,
     /// Write ids that the sender remembers of the chunk.
     pub recent_writes: Vec<RecentWrite>,
+    /// The newest version whose write the sender forgot.
+    pub forgotten: ChunkVersion,
     /// When the head took it, as the predecessor says; a client's gets its stamp under the lock.
     pub stamp: ChangeStamp,
 }
@@ -33,7 +35,8 @@ impl Job {
     pub fn from_client(update: UpdateRequest, payload: Payload) -> Result<Job> {
         check(&update, &payload)?;
         let (origin, stamp) = (Origin::Client, ChangeStamp(0));
-        Ok(Job { update, payload, origin, recent_writes: Vec::new(), stamp })
+        let (recent_writes, forgotten) = (Vec::new(), ChunkVersion(0));
+        Ok(Job { update, payload, origin, recent_writes, forgotten, stamp })
     }
 
     /// An update from the predecessor.
@@ -46,8 +49,8 @@ impl Job {
             Origin::Predecessor { version: request.version, full_chunk: request.full_chunk };
         let unstamped = ChangeStamp::new(request.update.chain_version, 0);
         let stamp = if request.stamp.0 == 0 { unstamped } else { request.stamp };
-        let recent_writes = request.recent_writes;
-        Ok(Job { update: request.update, payload, origin, recent_writes, stamp })
+        let (recent_writes, forgotten) = (request.recent_writes, request.forgotten);
+        Ok(Job { update: request.update, payload, origin, recent_writes, forgotten, stamp })
     }
 
     /// A pending version that is brought to its end; its bytes are in the store.
@@ -72,17 +75,20 @@ impl Job {
             chunk_len_max: CHUNK_MAX_BYTES as u32,
             tag: [0; 32],
             capability: Vec::new(),
+            since: ChunkVersion(0),
         };
         let origin = Origin::Predecessor { version: state.version, full_chunk: true };
-        Job { update, payload: Payload::empty(), origin, recent_writes: Vec::new(), stamp }
+        let (recent_writes, forgotten) = (Vec::new(), ChunkVersion(0));
+        Job { update, payload: Payload::empty(), origin, recent_writes, forgotten, stamp }
     }
 
     /// The update, following a pending version that the chain did not take everywhere: that one
     /// counts as done, so that its retry does not happen after this.
-    pub fn superseding(&self, pending: &VersionState, mut recent_writes: Vec<RecentWrite>) -> Job {
+    pub fn superseding(&self, pending: &VersionState, state: &ChunkState) -> Job {
         let (write_id, version) = (pending.write_id, pending.version);
+        let mut recent_writes = state.recent_writes.clone();
         recent_writes.push(RecentWrite { write_id, version });
-        Job { recent_writes, ..self.clone() }
+        Job { recent_writes, forgotten: state.forgotten, ..self.clone() }
     }
 
     /// What decides over it.
@@ -92,6 +98,7 @@ impl Job {
             write_id: self.update.write_id,
             kind: self.update.kind,
             checksum: self.update.checksum,
+            since: self.update.since,
             origin: self.origin,
         }
     }
@@ -124,6 +131,7 @@ impl Job {
             full_chunk: plan.replaces,
             commit,
             recent_writes: self.recent_writes.clone(),
+            forgotten: self.forgotten,
             durability,
             stamp: plan.stamp,
         }

@@ -86,7 +86,8 @@ mod tests {
 
     fn state(committed: Option<VersionState>, pending: Option<VersionState>) -> ChunkState {
         let (tag, updated_ns, stamp) = ([0; 32], 0, ChangeStamp(0));
-        ChunkState { committed, pending, recent_writes: vec![], tag, updated_ns, stamp }
+        let (recent_writes, forgotten) = (vec![], ChunkVersion(0));
+        ChunkState { committed, pending, recent_writes, forgotten, tag, updated_ns, stamp }
     }
 
     /// Goal: every plan of the module's head. Oracle: the rows.

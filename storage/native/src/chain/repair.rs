@@ -217,6 +217,7 @@ fn mended(chunk: ChunkId, wanted: &VersionState, state: &ChunkState, bytes: &Byt
         commit: true,
         recent_writes: state.recent_writes.clone(),
         durability: Durability::Durable,
+        forgotten: state.forgotten,
         stamp: state.stamp,
     }
 }

@@ -262,6 +262,11 @@ impl Update {
             ErrorKind::UpdateGap | ErrorKind::UpdateStale | ErrorKind::ReplicaChecksumMismatch => {
                 self.heal(standing, to, actions)
             }
+            ErrorKind::ChainVersionMismatch if planted(Mistake::CommitBeforeRouting) => {
+                let (version, chain_version) = (self.plan.version, ChainVersion(0));
+                let taken = UpdateReply { version, chain_version, checksum: 0, len: 0 };
+                self.link = Link::Done(to, taken);
+            }
             // Said before anything was stored.
             ErrorKind::ChainVersionMismatch
             | ErrorKind::LeaseExpired
@@ -424,7 +429,8 @@ impl Update {
             if newer && !planted(Mistake::CommitBeforeRouting) {
                 return; // Our own routing will catch up: RoutingChanged.
             }
-            let compared = !planted(Mistake::PartialToSyncing);
+            let compared =
+                !planted(Mistake::PartialToSyncing) && !planted(Mistake::CommitBeforeRouting);
             if !agrees(&state, &below) && compared {
                 if let Link::Done(to, _) = self.link {
                     self.heal(standing, to, actions);

@@ -5,6 +5,7 @@
 
 use crate::store::ChunkState;
 use firepond_core::ids::ChunkId;
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::ResyncEntry;
 use std::cmp::Ordering;
 
@@ -55,7 +56,9 @@ fn agrees(theirs: Option<&ResyncEntry>, ours: Option<&ChunkState>) -> bool {
             theirs.committed
                 && theirs.version == ours.version
                 && theirs.removed == ours.removed
-                && (ours.removed || theirs.checksum == ours.checksum)
+                && (ours.removed
+                    || theirs.checksum == ours.checksum
+                    || planted(Mistake::PartialToSyncing))
         }
     }
 }
@@ -110,6 +113,7 @@ mod tests {
             recent_writes: vec![],
             tag: [0; 32],
             updated_ns: 0,
+            forgotten: ChunkVersion(0),
             stamp: ChangeStamp(0),
         };
         (chunk(index), state)

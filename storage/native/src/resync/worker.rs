@@ -234,6 +234,7 @@ impl<B: Backend> Resync<B> {
             full_chunk: true,
             committed: true,
             recent_writes: Vec::new(),
+            forgotten: ChunkVersion(0),
             stamp: ChangeStamp(0),
         }
     }

@@ -6,7 +6,7 @@
 //! capacity; eviction goes from above the share to `KEEP_PERCENT` of it, least recently used first.
 
 use crate::chain::{Backend, Replica};
-use firepond_core::ids::{ChunkId, NamespaceId};
+use firepond_core::ids::{ChunkId, ChunkVersion, NamespaceId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::{Durability, NamespaceInfo, Routing};
 use firepond_core::sys::clock::{Instant, now};
@@ -108,6 +108,9 @@ async fn remove_all<B: Backend>(replica: &Arc<Replica<B>>, chunks: Vec<ChunkId>)
 }
 
 async fn remove<B: Backend>(replica: &Arc<Replica<B>>, chunk: ChunkId) -> bool {
+    // Nothing of it was sent before.
+    let state = replica.backend.state(replica.target, chunk).ok().flatten();
+    let since = state.and_then(|state| state.committed).map_or(ChunkVersion(0), |one| one.version);
     let update = UpdateRequest {
         write_id: replica.node.own_write_id(),
         chunk,
@@ -121,6 +124,7 @@ async fn remove<B: Backend>(replica: &Arc<Replica<B>>, chunk: ChunkId) -> bool {
         chunk_len_max: CHUNK_MAX_BYTES as u32,
         tag: [0; 32],
         capability: Vec::new(),
+        since,
     };
     match replica.update(update, Payload::empty()).await {
         Ok(_) => {

@@ -154,6 +154,7 @@ fn new_record(
     next.stamp = next.stamp.max(write.stamp);
     if write.full_chunk {
         next.recent_writes.clear();
+        next.forgotten = write.forgotten;
         for recent in &write.recent_writes {
             let state = VersionState {
                 version: recent.version,

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 /// The version of target records.
 const TARGET_VERSION: u8 = 1;
-/// The version of chunk records. Version 1 has no stamp.
-const RECORD_VERSION: u8 = 2;
+/// The version of chunk records. Version 1 has no stamp, version 2 does not say what it forgot.
+const RECORD_VERSION: u8 = 3;
 
 const FLAG_COMMITTED: u8 = 1;
 const FLAG_PENDING: u8 = 2;
@@ -100,6 +100,7 @@ pub(super) fn encode_record(record: &Record) -> Vec<u8> {
     let pending = if record.pending.is_some() { FLAG_PENDING } else { 0 };
     out.push(committed | pending);
     out.extend_from_slice(&record.stamp.0.to_le_bytes());
+    out.extend_from_slice(&record.forgotten.0.to_le_bytes());
     out.extend_from_slice(&record.updated_ns.to_le_bytes());
     out.push(record.recent_writes.len() as u8);
     for recent in &record.recent_writes {
@@ -118,6 +119,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Record> {
     let record_version = input.version_up_to(RECORD_VERSION)?;
     let flags = input.u8()?;
     let stamp = if record_version >= 2 { Some(ChangeStamp(input.u64()?)) } else { None };
+    let forgotten = ChunkVersion(if record_version >= 3 { input.u64()? } else { 0 });
     let updated_ns = input.u64()?;
     let recent_count = usize::from(input.u8()?);
     if recent_count > RECENT_WRITES_MAX_COUNT || flags & !(FLAG_COMMITTED | FLAG_PENDING) != 0 {
@@ -135,7 +137,7 @@ pub(super) fn decode_record(bytes: &[u8]) -> Result<Record> {
     let made_under = |version: &Version| version.state.chain_version;
     let newest = committed.iter().chain(&pending).map(made_under).max().unwrap_or_default();
     let stamp = stamp.unwrap_or(ChangeStamp::new(newest, 0));
-    Ok(Record { committed, pending, recent_writes, updated_ns, stamp })
+    Ok(Record { committed, pending, recent_writes, forgotten, updated_ns, stamp })
 }
 
 fn put_write_id(out: &mut Vec<u8>, id: &WriteId) {

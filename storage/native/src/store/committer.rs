@@ -187,7 +187,7 @@ async fn serve(core: &Arc<Core>) {
 }
 
 async fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
-    if jobs.is_empty() && core.lazy.lock().is_empty() {
+    if jobs.is_empty() && !core.has_lazy() {
         return;
     }
     core.group_count.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +223,9 @@ async fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
         core.file.sync_in_place().await?;
     }
     let mut changes = changes(jobs);
-    changes.extend(std::mem::take(&mut *core.lazy.lock()));
+    if core.has_lazy() {
+        changes.extend(std::mem::take(&mut *core.lazy.lock()));
+    }
     let pages: Vec<&LoggedPage> = jobs.iter().flat_map(|job| &job.pages).collect();
     match log.append(core, &changes, &pages).await? {
         true => core.index.write(changes, false),

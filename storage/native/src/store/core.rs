@@ -65,6 +65,8 @@ pub(super) struct Core {
     pub(super) starved: AtomicBool,
     pub(super) failed: ArcSwapOption<Error>,
     pub(super) opened_at: Instant,
+    /// Reads that found a page whose bytes are not those that were written.
+    pub(super) rotten_count: AtomicU64,
     pub(super) group_count: AtomicU64,
     pub(super) update_count: AtomicU64,
     /// Held for as long as the store is open; none on a simulated disk.
@@ -89,6 +91,12 @@ pub(super) struct Usage {
 }
 
 impl Core {
+    /// Whether changes wait that may ride along; on a disk without room they wait on, for they are
+    /// not worth its health.
+    pub(super) fn has_lazy(&self) -> bool {
+        !self.starved.load(Ordering::Relaxed) && !self.lazy.lock().is_empty()
+    }
+
     /// Refuses everything once the disk has failed.
     pub(super) fn check_disk(&self) -> Result<()> {
         match &*self.failed.load() {

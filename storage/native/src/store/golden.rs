@@ -15,7 +15,8 @@ use firepond_core::wire::storage::RecentWrite;
 use std::sync::Arc;
 
 const CHUNK_1: &[u8] = include_bytes!("../../../../tests/golden/v1/store_chunk_record.bin");
-const CHUNK: &[u8] = include_bytes!("../../../../tests/golden/v2/store_chunk_record.bin");
+const CHUNK_2: &[u8] = include_bytes!("../../../../tests/golden/v2/store_chunk_record.bin");
+const CHUNK: &[u8] = include_bytes!("../../../../tests/golden/v3/store_chunk_record.bin");
 const TARGET: &[u8] = include_bytes!("../../../../tests/golden/v1/store_target_record.bin");
 
 fn write_id(client: u64, channel: u32, sequence: u64) -> WriteId {
@@ -51,6 +52,7 @@ fn record() -> Record {
             write_id: write_id(0x11, 2, 3),
             version: ChunkVersion(4),
         }],
+        forgotten: ChunkVersion(2),
         updated_ns: 1_700_000_000_000_000_000,
         stamp: ChangeStamp::new(ChainVersion(6), 0x0102),
     }
@@ -61,8 +63,10 @@ fn record() -> Record {
 fn golden_records() {
     assert_eq!(encode_record(&record()), CHUNK);
     assert_eq!(decode_record(CHUNK).expect("decodes"), record());
+    let second = Record { forgotten: ChunkVersion(0), ..record() };
+    assert_eq!(decode_record(CHUNK_2).expect("decodes"), second);
     let stamp = ChangeStamp::new(ChainVersion(6), 0);
-    assert_eq!(decode_record(CHUNK_1).expect("decodes"), Record { stamp, ..record() });
+    assert_eq!(decode_record(CHUNK_1).expect("decodes"), Record { stamp, ..second });
     let generation = 0x0102_0304_0506_0708;
     let target = TargetRecord { target: TargetId(9), chain: ChainId(7), generation, served: true };
     assert_eq!(encode_target(&target), TARGET);

@@ -6,7 +6,7 @@
 
 use super::image::{Extent, Image, released};
 use super::types::{ChunkState, RECENT_WRITES_MAX_COUNT, VersionState};
-use firepond_core::ids::{ChangeStamp, ChunkId, TargetId, WriteId};
+use firepond_core::ids::{ChangeStamp, ChunkId, ChunkVersion, TargetId, WriteId};
 use firepond_core::wire::storage::RecentWrite;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub(super) struct Record {
     pub(super) committed: Option<Version>,
     pub(super) pending: Option<Version>,
     pub(super) recent_writes: Vec<RecentWrite>,
+    /// The newest version whose write is not among the recent ones any more.
+    pub(super) forgotten: ChunkVersion,
     pub(super) updated_ns: u64,
     /// At least the stamp of every update that is in it; the key of the change index.
     pub(super) stamp: ChangeStamp,
@@ -54,13 +56,14 @@ impl Record {
             committed: self.committed.as_ref().map(|version| version.state),
             pending: self.pending.as_ref().map(|version| version.state),
             recent_writes: self.recent_writes.clone(),
+            forgotten: self.forgotten,
             tag: tagged.map_or([0; 32], |version| version.tag),
             updated_ns: self.updated_ns,
             stamp: self.stamp,
         }
     }
 
-    /// Remembers a committed write; the oldest is forgotten. A channel carries one write at a time,
+    /// Remembers a committed write; the oldest is forgotten, and how new it was is remembered. A channel carries one write at a time,
     /// so its last one stands for all before it, and a busy client does not push the others out.
     pub(super) fn remember(&mut self, state: &VersionState) {
         if state.write_id == WriteId::default() {
@@ -71,7 +74,9 @@ impl Record {
         let recent = RecentWrite { write_id: state.write_id, version: state.version };
         self.recent_writes.push(recent);
         let excess = self.recent_writes.len().saturating_sub(RECENT_WRITES_MAX_COUNT);
-        self.recent_writes.drain(..excess);
+        for recent in self.recent_writes.drain(..excess) {
+            self.forgotten = self.forgotten.max(recent.version);
+        }
     }
 
     pub(super) fn images(&self) -> Vec<&Image> {

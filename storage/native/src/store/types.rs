@@ -13,7 +13,7 @@ use firepond_core::wire::storage::{RecentWrite, UpdateKind};
 use std::time::Duration;
 
 /// Most write ids that a chunk remembers.
-pub const RECENT_WRITES_MAX_COUNT: usize = 16;
+pub const RECENT_WRITES_MAX_COUNT: usize = 64;
 
 /// How long a removed chunk is remembered.
 pub const TOMBSTONE_AGE: Duration = Duration::from_secs(3600);
@@ -73,6 +73,8 @@ pub struct ChunkState {
     pub pending: Option<VersionState>,
     /// The newest committed writes, oldest first.
     pub recent_writes: Vec<RecentWrite>,
+    /// The newest version whose write is not among them any more.
+    pub forgotten: ChunkVersion,
     /// Given when the chunk was created; of the pending version if nothing is committed.
     pub tag: [u8; 32],
     /// Wall-clock time of the last change.
@@ -129,6 +131,8 @@ pub struct ChunkWrite {
     pub commit: bool,
     /// With `full_chunk`: the write ids that the sender remembers of the chunk.
     pub recent_writes: Vec<RecentWrite>,
+    /// With `full_chunk`: the newest version whose write the sender forgot.
+    pub forgotten: ChunkVersion,
     /// Whether the answer waits for stable storage.
     pub durability: Durability,
     /// When the head took it; the chunk's stamp becomes at least this.
@@ -179,6 +183,8 @@ pub struct StoreAudit {
     pub used_bytes: u64,
     /// Bytes that the targets account for.
     pub accounted_bytes: u64,
+    /// Reads since the store was opened that found a page rotten.
+    pub rotten_count: u64,
 }
 
 /// What a KV namespace takes of a target.

@@ -8,8 +8,7 @@ use firepond_core::sys::disk::BoxFuture;
 use firepond_core::transport::{
     Connection, Handler, Listener, PeerAddress, Reply, Request, Transport,
 };
-use firepond_core::wire::storage::{UpdateKind, UpdateRequest};
-use firepond_core::wire::{MessageKind, decode};
+use firepond_core::wire::MessageKind;
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,11 +63,6 @@ fn lost(why: &str) -> Error {
     Error::new(ErrorKind::PeerUnreachable, why)
 }
 
-fn removes(request: &Request) -> bool {
-    let update = decode::<UpdateRequest>(&request.body);
-    update.is_ok_and(|update| update.kind == UpdateKind::Remove)
-}
-
 impl GatedConnection {
     async fn call_through(&self, request: Request) -> Result<Reply> {
         let fate: Fate = self.weather.fate(&self.name, self.peer());
@@ -82,10 +76,9 @@ impl GatedConnection {
         }
         if let Some(after) = fate.repeat_after {
             // A client's message comes twice; a predecessor's comes when nobody waits for it any
-            // more. (Nobody remembers that there was nothing to remove: such a message is not
-            // repeated.)
+            // more.
             match request.kind {
-                MessageKind::Update if !removes(&request) => self.deliver(&request, after),
+                MessageKind::Update => self.deliver(&request, after),
                 MessageKind::Forward => {
                     self.deliver(&request, after);
                     return Err(lost("the request is late"));

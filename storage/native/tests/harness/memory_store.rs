@@ -38,6 +38,7 @@ struct Entry {
     committed: Option<Stored>,
     pending: Option<Stored>,
     recent_writes: Vec<RecentWrite>,
+    forgotten: ChunkVersion,
     tag: [u8; 32],
     updated_ns: u64,
     stamp: ChangeStamp,
@@ -246,7 +247,9 @@ fn remember(entry: &mut Entry, recent: &RecentWrite) {
     entry.recent_writes.retain(|one| channel(one) != channel(recent));
     entry.recent_writes.push(*recent);
     let excess = entry.recent_writes.len().saturating_sub(RECENT_WRITES_MAX_COUNT);
-    entry.recent_writes.drain(..excess);
+    for one in entry.recent_writes.drain(..excess) {
+        entry.forgotten = entry.forgotten.max(one.version);
+    }
 }
 
 impl Backend for MemoryStore {
@@ -307,6 +310,7 @@ impl Backend for MemoryStore {
             }
             if write.full_chunk {
                 entry.recent_writes.clear();
+                entry.forgotten = write.forgotten;
                 for recent in &write.recent_writes {
                     remember(entry, recent);
                 }
@@ -493,6 +497,7 @@ fn state_of(entry: &Entry) -> ChunkState {
         committed: entry.committed.as_ref().map(|one| one.state),
         pending: entry.pending.as_ref().map(|one| one.state),
         recent_writes: entry.recent_writes.clone(),
+        forgotten: entry.forgotten,
         tag: entry.tag,
         updated_ns: entry.updated_ns,
         stamp: entry.stamp,

@@ -9,8 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How late a repeated message is at most: a chunk remembers the last writes of 16 channels, and
-/// one that is older than all of them is beyond what replication promises.
+/// How late a repeated message is at most.
 const REPEAT_MAX_MS: u64 = 1000;
 
 /// The weather of one network; clear at first. Cloning shares it.

@@ -2,10 +2,10 @@
 
 use super::chain_client::{ChainClient, ChunkUpdate};
 use super::retry::{Tries, out_of_time, while_useful};
-use crate::ids::{ChainId, NodeId, RoutingVersion, TargetId, WriteId};
+use crate::ids::{ChainId, ChunkVersion, NodeId, RoutingVersion, TargetId, WriteId};
 use crate::sys::clock::{Instant, now};
 use crate::transport::Request;
-use crate::wire::storage::{UpdateReply, UpdateRequest};
+use crate::wire::storage::{SINCE_CONTEXT, UpdateReply, UpdateRequest};
 use crate::wire::{MessageKind, decode, encode};
 use crate::{Error, ErrorKind, Result};
 
@@ -32,6 +32,9 @@ impl ChainClient {
         let channel = self.channels.acquire();
         let write_id = channel.write_id();
         let mut tries = Tries::new(deadline);
+        let mut since = ChunkVersion(0);
+        // Every try so far was answered, and none of them began the update.
+        let mut nowhere = true;
         loop {
             if now() >= deadline {
                 let late = Error::new(ErrorKind::DeadlineExceeded, "the update began too late");
@@ -39,7 +42,7 @@ impl ChainClient {
             }
             tries.begin();
             let seen = self.peers.routing().current().version;
-            let result = self.update_once(chain, &update, write_id, &tries).await;
+            let result = self.update_once(chain, &update, write_id, since, &tries).await;
             let error = match result.map_err(|error| tries.judge(error)) {
                 Ok(reply) => {
                     channel.settle();
@@ -47,6 +50,11 @@ impl ChainClient {
                 }
                 Err(error) => error,
             };
+            if let Some(version) = unproven(&error).filter(|_| nowhere) {
+                since = version;
+                continue;
+            }
+            nowhere = false;
             // The one try was answered, so nothing of it is left on the way.
             let settled = tries.count == 1 && refused(error.kind());
             if let Err(error) = tries.pause(self.peers.routing(), seen, error).await {
@@ -63,6 +71,7 @@ impl ChainClient {
         chain: ChainId,
         update: &ChunkUpdate,
         write_id: WriteId,
+        since: ChunkVersion,
         tries: &Tries,
     ) -> Result<UpdateReply> {
         let routing = self.peers.routing();
@@ -83,6 +92,7 @@ impl ChainClient {
             chunk_len_max: update.chunk_len_max,
             tag: update.tag,
             capability: Vec::new(),
+            since,
         };
         let try_deadline = tries.try_deadline(TRY_MS);
         let mut request = Request::new(MessageKind::Update, encode(&message), try_deadline);
@@ -94,6 +104,15 @@ impl ChainClient {
         };
         decode(&while_useful(routing, head.node, is_head, call).await?.body)
     }
+}
+
+/// The version of a chunk that does not know whether the write happened, because it forgot some.
+fn unproven(error: &Error) -> Option<ChunkVersion> {
+    if error.kind() != ErrorKind::UpdateUnproven {
+        return None;
+    }
+    let version = error.context().iter().find(|(name, _)| name == SINCE_CONTEXT);
+    version.and_then(|(_, text)| text.parse().ok()).map(ChunkVersion)
 }
 
 /// Answers that a chain gives without having begun the update.

@@ -93,6 +93,9 @@ pub fn decode_table<T: FromBytes + Immutable + KnownLayout + Unaligned>(
     Ok(rows)
 }
 
+/// In the context of `UpdateUnproven`: the chunk's version, to say `since` it.
+pub const SINCE_CONTEXT: &str = "chunk_version";
+
 /// What an update does to its chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpdateKind {
@@ -140,6 +143,10 @@ pub struct UpdateRequest {
     /// Room for a capability (design, section 14); empty now.
     #[serde(default, with = "serde_bytes")]
     pub capability: Vec<u8>,
+    /// A version that the chunk had while nothing of this write could have happened; 0 is always
+    /// right. A chunk that forgot writes takes an unknown one only if it is newer than all of those.
+    #[serde(default, skip_serializing_if = "is_zero_version")]
+    pub since: ChunkVersion,
 }
 
 /// An update on its way down the chain (`Forward`).
@@ -157,9 +164,16 @@ pub struct ForwardRequest {
     /// The newest write ids that the sender keeps with the chunk, so that they survive a resync.
     #[serde(default)]
     pub recent_writes: Vec<RecentWrite>,
+    /// With a whole chunk: the newest version whose write id the sender forgot.
+    #[serde(default, skip_serializing_if = "is_zero_version")]
+    pub forgotten: ChunkVersion,
     /// When the head took the update; 0 from a release without stamps.
     #[serde(default, skip_serializing_if = "is_unstamped")]
     pub stamp: ChangeStamp,
+}
+
+fn is_zero_version(version: &ChunkVersion) -> bool {
+    version.0 == 0
 }
 
 fn is_unstamped(stamp: &ChangeStamp) -> bool {
