@@ -37,8 +37,11 @@ pub(super) async fn read_pages(
     } else {
         read_runs(core, &runs, pages.start, &mut buffer).await?;
     }
-    verify(image, len, pages, &buffer)?;
-    Ok(buffer)
+    let verified = verify(image, len, pages, &buffer);
+    if verified.is_err() {
+        core.rotten_count.fetch_add(1, Ordering::Relaxed);
+    }
+    verified.map(|()| buffer)
 }
 
 /// As `read_pages`, of runs that do not touch on disk. What is not cached is read at the same time.

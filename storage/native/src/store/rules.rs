@@ -6,6 +6,7 @@
 use super::record::Record;
 use super::types::{ChunkWrite, VersionState};
 use firepond_core::buffer::BUFFER_MAX_BYTES;
+use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::wire::storage::UpdateKind;
 use firepond_core::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -87,7 +88,9 @@ pub(super) fn decide(
         {
             Err(stale(write, state))
         }
-        (version, _) if version > current + 1 => Err(gap(write, committed)),
+        (version, _) if version > current + 1 && !planted(Mistake::PartialToSyncing) => {
+            Err(gap(write, committed))
+        }
         _ => check_kind(record, write),
     }
 }
