@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a measurement")]
 
 use firepond_core::Result;
-use firepond_core::buffer::BufferPool;
+use firepond_core::buffer::{BUFFER_MAX_BYTES, BufferPool};
 use firepond_core::ids::{
     ChainId, ChainVersion, ChangeStamp, ChunkId, ChunkIndex, ChunkVersion, ClientId, InodeId,
     TargetId, WriteId,
@@ -49,8 +49,11 @@ static ALLOCATOR: Counting = Counting;
 fn open(directory: &Path) -> Result<ChunkStore> {
     let options =
         StoreOptions { cache_bytes: CACHE_BYTES, reserve_bytes: 1 << 20, ..Default::default() };
-    let store =
-        ChunkStore::open(open_disk(directory, "auto")?, options, BufferPool::new(32 << 20))?;
+    let store = ChunkStore::open(
+        open_disk(directory, "auto")?,
+        options,
+        BufferPool::new(BUFFER_MAX_BYTES),
+    )?;
     store.create_target(TARGET, ChainId(1))?;
     Ok(store)
 }

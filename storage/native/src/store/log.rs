@@ -23,8 +23,9 @@ use tokio::task::JoinHandle;
 /// The index's key for the mark.
 const KIND_LOG: u8 = b'l';
 
-/// The file grows by a half's bytes over this.
-const GROWTH_DIVISOR: u64 = 16;
+/// A half grows by as much as it has, between these.
+const GROWTH_MIN_BYTES: u64 = 64 << 10;
+const GROWTH_MAX_BYTES: u64 = 1 << 20;
 
 /// How far a log is checkpointed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +143,7 @@ impl Log {
         if end <= *allocated {
             return Ok(());
         }
-        let page = BLOCK_ALIGNMENT_BYTES as u64;
-        let step = (self.half_bytes / GROWTH_DIVISOR).next_multiple_of(page);
+        let step = (*allocated).clamp(GROWTH_MIN_BYTES, GROWTH_MAX_BYTES);
         let target = end.max(*allocated + step).min(self.half_bytes);
         let zeros = vec![0; (target - *allocated) as usize];
         self.file.write_cached(&zeros, self.half * self.half_bytes + *allocated)?;
