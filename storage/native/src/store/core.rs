@@ -24,7 +24,7 @@ use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Chunks that are noted for compaction.
 const FRAGMENTED_MAX_COUNT: usize = 4096;
