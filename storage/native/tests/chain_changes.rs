@@ -89,8 +89,8 @@ async fn moved_targets_come_back_through_a_resync() {
     }
 }
 
-/// Goal: a syncing replica without room leaves, the writers never hear of it, and with room it comes
-/// back. Oracle: the writes, the states, agreement.
+/// Goal: a syncing replica without room leaves, the writers never hear of it, and with room it
+/// comes back. Oracle: the writes, the states, agreement.
 #[tokio::test(start_paused = true)]
 async fn full_syncing_replica_leaves() {
     random::seed_thread(40);
@@ -114,8 +114,8 @@ async fn full_syncing_replica_leaves() {
     cluster.assert_replicas_agree();
 }
 
-/// Goal: a successor that does not become equal leaves and the update is acknowledged; it comes back
-/// through a resync. Method: a replica that stores other bytes than it was sent, for a while.
+/// Goal: a successor that does not become equal leaves and the update is acknowledged; it comes
+/// back through a resync. Method: a replica that stores other bytes than it was sent, for a while.
 /// Oracle: the write, the states, agreement.
 #[tokio::test(start_paused = true)]
 async fn diverging_successor_leaves() {

@@ -335,8 +335,8 @@ mod tests {
         assert_eq!(decide(&create, Some(&state)).expect("gone"), begin(4, false));
     }
 
-    /// Goal: a chunk that forgot channels takes an unknown one only from a sender that is sure since
-    /// a version which is not older than those. Oracle: the rows.
+    /// Goal: a chunk that forgot channels takes an unknown one only from a sender that is sure
+    /// since a version which is not older than those. Oracle: the rows.
     #[test]
     fn forgotten_channels() {
         let mut state = chunk_state(Some(made(9, 5)), None);

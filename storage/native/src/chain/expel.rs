@@ -1,8 +1,8 @@
 //! Telling a successor to leave the chain, and leaving when told.
 //!
-//! Why the successor itself reports it: it says "offline" in its own heartbeat, so the manager takes
-//! it out as it does with any target that is gone, and it comes back through a resync. Nothing hangs
-//! on the message: it is said again as long as the successor cannot follow.
+//! Why the successor itself reports it: it says "offline" in its own heartbeat, so the manager
+//! takes it out as it does with any target that is gone, and it comes back through a resync.
+//! Nothing hangs on the message: it is said again as long as the successor cannot follow.
 //! Invariants: only the predecessor of this chain version is believed; a target that left for lack
 //! of room stays away until there is room.
 

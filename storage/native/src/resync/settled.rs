@@ -2,10 +2,10 @@
 //!
 //! Every few seconds in which something was written the head closes its epoch, so that what begins
 //! from now on has a later stamp; waits until every chunk lock that is held now was given up once;
-//! and brings to an end what is still pending with a stamp up to the closed one. If it then still is
-//! the head under the same chain version, with a lease, every update with such a stamp has ended:
-//! acknowledged by every replica of the chain, or dropped by all. It remembers that and tells the
-//! others.
+//! and brings to an end what is still pending with a stamp up to the closed one. If it then still
+//! is the head under the same chain version, with a lease, every update with such a stamp has
+//! ended: acknowledged by every replica of the chain, or dropped by all. It remembers that and
+//! tells the others.
 //!
 //! Invariants: nothing is said under a chain version other than the one in which the waiting began;
 //! a message that is lost is made up for by the next one.

@@ -1,15 +1,15 @@
 //! Which chunks changed since when, and how far a target is known to be complete.
 //!
 //! Why an index of its own: a replica that was away for a minute is brought in line by walking what
-//! changed in that minute, without a look at the million chunks that did not. A chunk has one entry,
-//! under the stamp of its record; the entry moves when the stamp does, in the batch that writes the
-//! record, so the two never disagree. Stamps change once an epoch, so overwriting a chunk again and
-//! again writes no entry.
+//! changed in that minute, without a look at the million chunks that did not. A chunk has one
+//! entry, under the stamp of its record; the entry moves when the stamp does, in the batch that
+//! writes the record, so the two never disagree. Stamps change once an epoch, so overwriting a
+//! chunk again and again writes no entry.
 //!
-//! Two marks belong to a target. `complete_through`: it holds every acknowledged update up to there;
-//! set by the chain (`resync`), durable with the next group, for a mark that is lost makes a walk
-//! longer and nothing else. `purged_through`: removals up to there may be forgotten here, so that
-//! the walk from an older mark would miss them; durable before they are. A target of a release
+//! Two marks belong to a target. `complete_through`: it holds every acknowledged update up to
+//! there; set by the chain (`resync`), durable with the next group, for a mark that is lost makes a
+//! walk longer and nothing else. `purged_through`: removals up to there may be forgotten here, so
+//! that the walk from an older mark would miss them; durable before they are. A target of a release
 //! without stamps has no marks: its chunks have no entries, so nothing is known of it until a floor
 //! is set.
 //!

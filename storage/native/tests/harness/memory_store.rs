@@ -1,7 +1,7 @@
 //! A chunk store in memory with the failures of a real one, for deterministic tests of chains.
 //!
-//! Fault model: a crash forgets young commits that nothing durable followed (the version is
-//! pending again), and nothing else; whoever still holds the store of an earlier life can neither read nor
+//! Fault model: a crash forgets young commits that nothing durable followed (the version is pending
+//! again), and nothing else; whoever still holds the store of an earlier life can neither read nor
 //! change it. A disk may be full, and a chunk may rot: its reads fail until it is replaced.
 
 use bytes::Bytes;

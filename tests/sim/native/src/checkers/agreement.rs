@@ -68,6 +68,7 @@ pub(super) mod tests {
             committed: Some(committed),
             pending: None,
             recent_writes: vec![],
+            forgotten: Default::default(),
             tag: [0; 32],
             updated_ns: 0,
             stamp: ChangeStamp::default(),
