@@ -67,10 +67,7 @@ def measure(
     try:
         cluster.wait_ready(READY_TIMEOUT_S)
         processes = cluster.processes()
-        context.servers = Servers(
-            tuple(process.pid for process in processes),
-            tuple(process.pid for process in processes if process.name.startswith("storage")),
-        )
+        context.servers = Servers(tuple(process.pid for process in processes), storage_count, place)
         for name, family in families(cluster.address, directory, context).items():
             if not only or name in only:
                 console.print(f"measuring: {name}")

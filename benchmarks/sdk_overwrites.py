@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
 
 import firepond
 from benchmarks import usage
@@ -51,16 +52,20 @@ def run(address: str, context: Context) -> list[Row]:
             with lock:
                 taken.extend(own)
 
-        used = usage.use(context.servers, lambda: in_threads(writer, share, DEPTH))
+        used: list[usage.Usage] = []
+        work = partial(in_threads, writer, share, DEPTH)
+        written = usage.written_bytes(
+            context.servers, lambda: used.append(usage.use(context.servers, work))
+        )
         for number in range(DEPTH):
             cluster.remove(f"/overwrites-{number}")
-    return rows(used, count, taken, context)
+    return rows(used[0], written / count / 1024, taken, context)
 
 
-def rows(used: usage.Usage, count: int, taken: list[float], context: Context) -> list[Row]:
+def rows(used: usage.Usage, written: float, taken: list[float], context: Context) -> list[Row]:
     """Rate and amplification."""
     disk = Beside("disk, O_DSYNC, one at a time", context.limits["disk_small_writes_per_s"])
-    written = max(used.written_bytes) / count / 1024
+    count = len(taken)
     return [
         Row(
             FAMILY,
