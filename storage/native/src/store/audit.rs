@@ -11,6 +11,7 @@ use super::types::StoreAudit;
 use firepond_core::Result;
 use firepond_core::ids::{ChunkId, TargetId};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 /// Looks at every record.
 pub(super) fn audit(core: &Core) -> Result<StoreAudit> {
@@ -32,5 +33,6 @@ pub(super) fn audit(core: &Core) -> Result<StoreAudit> {
         record_bytes: units.values().sum::<u64>() * PAGE_BYTES as u64,
         used_bytes: core.space.used_bytes(),
         accounted_bytes: usages.sum(),
+        rotten_count: core.rotten_count.load(Ordering::Relaxed),
     })
 }
