@@ -173,7 +173,7 @@ class Draft:
         }
         departed = self.departed.get(chain.id, frozenset())
         applied = transitions.apply(chain, reported, departed, self._room_to_sync(chain))
-        after = intents.settle(applied)
+        after = intents.settle(chain, applied)
         if after is not chain:
             self.put_chain(after)
         if after.version != chain.version:

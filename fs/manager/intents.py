@@ -23,8 +23,11 @@ from firepond.fs.manager import transitions
 from firepond.fs.manager.model import Chain, Leaving, LocalState, Member, PublicState, State
 
 
-def settle(chain: Chain) -> Chain:
-    """The chain without the targets that can leave now, and without intents that are met."""
+def settle(before: Chain, chain: Chain) -> Chain:
+    """The chain without the targets that can leave now, and without intents that are met.
+
+    `before`: as it was before this decision, which gives it one new version at most.
+    """
     serving = {one.target for one in chain.members if one.state is PublicState.SERVING}
     held = {PublicState.SERVING, PublicState.LAST_SERVING}
     states = {member.target: member.state for member in chain.members}
@@ -35,6 +38,12 @@ def settle(chain: Chain) -> Chain:
     }
     if gone:
         members = tuple(one for one in chain.members if one.target not in gone)
+        chain = replace(
+            chain,
+            members=before.members,
+            version=before.version,
+            served_version=before.served_version,
+        )
         chain = replace(
             transitions.with_members(chain, members),
             leaving=tuple(one for one in chain.leaving if one.target not in gone),

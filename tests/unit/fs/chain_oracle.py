@@ -62,6 +62,7 @@ class Nodes:
 
     @property
     def state(self) -> State:
+        """What the manager knows."""
         return self.manager.state
 
     def make_targets(self, node: NodeId) -> None:

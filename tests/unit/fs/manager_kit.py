@@ -44,8 +44,11 @@ class Manager:
         self.lives: dict[NodeId, Incarnation] = {}
 
     def do(self, event: Event) -> None:
-        """Decides one event at the present time."""
+        """Decides one event at the present time; a chain gets one new version at most."""
+        before = self.state.chains
         self.state, _ = decide(self.state, event, self.now_ns)
+        for chain in self.state.chains.values():
+            assert chain.version - before.get(chain.id, chain).version in (0, 1), chain
 
     def pass_ms(self, milliseconds: int) -> None:
         """Lets time pass in ticks of 100 ms."""
