@@ -8,6 +8,7 @@ use super::sessions::unexpected;
 use super::{FileSystem, Inner};
 use firepond_core::Result;
 use firepond_core::sys::clock;
+use firepond_core::sys::task::scoped;
 use firepond_core::wire::meta::{Credentials, MetaReply, OpenFile as OpenRecord, Operation};
 use std::sync::Arc;
 
@@ -78,14 +79,14 @@ impl Inner {
             self.sessions.closed(handle);
             return;
         }
-        closing.spawn(async move {
+        closing.spawn(scoped(async move {
             let seen = state.local.lock().error_count();
             let flushed = if write { inner.flush(&state, seen).await } else { Ok(()) };
             let closed = inner.close_handle(&who, &state, handle, write).await;
             if let Err(error) = flushed.and(closed) {
                 tracing::info!(%error, inode = %state.inode, "a background close has failed");
             }
-        });
+        }));
     }
 }
 
