@@ -218,8 +218,8 @@ impl History {
         self.0.inner.lock().open.remove(&begun.tick);
     }
 
-    /// Every complete replica of a chain is dead now. What was not acknowledged may be lost although
-    /// somebody saw it, as the tail shows an update while those above it still store it.
+    /// Every complete replica of a chain is dead now. What was not acknowledged may be lost
+    /// although somebody saw it, as the tail shows an update while those above it still store it.
     pub fn blackout(&self, slot: u32) {
         let mut inner = self.0.inner.lock();
         inner.tick += 1;

@@ -21,7 +21,7 @@ pub fn check(chunk: &Chunk, audit: &Audit) -> Result<(), String> {
         let (place, target) = (chunk.place, replica.target);
         if version < newest {
             return Err(format!(
-                "{place}: [{entry}] was acknowledged as version {newest}, and {target} has {version}"
+                "{place}: [{entry}] was acknowledged as version {newest}, {target} has {version}"
             ));
         }
         let exists = committed.is_some_and(|one| !one.removed);
