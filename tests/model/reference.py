@@ -273,7 +273,7 @@ class Reference:
     # Open files.
 
     def open(self, slot: int, path: bytes, flags: OpenFlags, mode: int) -> None:
-        """Opens a file as number `slot`."""
+        """Opens a file as number `slot`. As in Python, one for appending starts at its end."""
         found = self._find_to_open(path, flags)
         self._look_up(found)
         if flags.create and flags.exclusive and (found.dots or found.node is not None):
@@ -294,7 +294,8 @@ class Reference:
             self._modified(found.node)
         if not isinstance(found.node, File):
             raise fail(errno.EISDIR)
-        self.handles[slot] = Handle(found.node, flags)
+        position = found.node.size() if flags.append else 0
+        self.handles[slot] = Handle(found.node, flags, position)
 
     def _find_to_open(self, path: bytes, flags: OpenFlags) -> Found:
         found = self._find(path, follow=False)

@@ -60,6 +60,8 @@ class KernelSurface:
         if kind_of(os.fstat(descriptor).st_mode) == "directory":
             os.close(descriptor)
             raise OSError(errno.EISDIR, "as the builtin open says")
+        if flags.append:
+            os.lseek(descriptor, 0, os.SEEK_END)
         self.files[slot] = descriptor
 
     def close(self, slot: int) -> None:
