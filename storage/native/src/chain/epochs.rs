@@ -1,11 +1,12 @@
 //! When an update was taken, in epochs of the head: the stamps of `store::changes`.
 //!
 //! Why epochs and not a number per update: a stamp then changes a chunk's entry once in some
-//! seconds and not with every write, and that is as fine as a resync needs. Invariants: under one
-//! chain version the epoch only grows, and a later chain version has later stamps; an update that
-//! takes its stamp after an epoch was closed gets a later one. So, once every update that held its
-//! chunk's lock when the epoch was closed has ended and nothing of it is pending, every update up
-//! to that stamp has ended (`resync::settled`). Lock: `inner`, held for an assignment.
+//! seconds and not with every write, and that is as fine as a resync needs.
+//! Invariants: under one chain version the epoch only grows, and a later chain version has later
+//! stamps; an update that takes its stamp after an epoch was closed gets a later one. So, once
+//! every update that held its chunk's lock when the epoch was closed has ended and nothing of it is
+//! pending, every update up to that stamp has ended (`resync::settled`).
+//! Lock: `inner`, held for an assignment.
 
 use firepond_core::ids::{ChainVersion, ChangeStamp};
 use parking_lot::Mutex;

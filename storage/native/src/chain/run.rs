@@ -82,7 +82,8 @@ impl<B: Backend> Replica<B> {
             let known = state.as_ref().map_or(ChangeStamp(0), |state| state.stamp);
             let stamp = match job.origin {
                 Origin::Client => self.epochs.take(standing.chain_version),
-                Origin::Predecessor { .. } => job.stamp,
+                // Late, and perhaps not settled: a stamp behind the mark keeps it in sight.
+                Origin::Predecessor { .. } => job.stamp.max(self.after_mark()?),
             };
             let (version, full_chunk) = match admit(&standing, &facts, state.as_ref(), room)? {
                 Verdict::Done(reply) => return Ok(reply),
@@ -116,6 +117,12 @@ impl<B: Backend> Replica<B> {
         }
         Err(Error::new(ErrorKind::ChunkBusy, "earlier updates of the chunk do not end")
             .with("chunk", facts.chunk))
+    }
+
+    /// The first stamp that the target's mark does not cover.
+    fn after_mark(&self) -> Result<ChangeStamp> {
+        let marks = self.backend.marks(self.target)?;
+        Ok(ChangeStamp(marks.complete_through.0 + 1))
     }
 
     /// Brings what is pending of a chunk to its end.

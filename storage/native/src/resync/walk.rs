@@ -3,9 +3,9 @@
 //! Which chunks: those that changed here after what the successor is complete through, those that
 //! changed there, and those that are pending there. All others agree; why, is in the head of
 //! `resync`. The set is taken once, before anything is sent: a chunk that changes later is either
-//! in it or changes through the successor. Invariants: the set is taken after everything that began
-//! without the successor has ended here; if removals as young as the mark were forgotten meanwhile,
-//! the walk counts for nothing.
+//! in it or changes through the successor.
+//! Invariants: the set is taken after everything that began without the successor has ended here;
+//! if removals as young as the mark were forgotten meanwhile, the walk counts for nothing.
 
 use super::compare::differences;
 use super::mark::walk_from;

@@ -3,8 +3,8 @@
 //! Why the head: every update came from there, so its content is the chain's. A difference that is
 //! seen in passing may be an update under way; it is looked at again under the chunk's lock, when
 //! none can be, and only then the head's chunk is sent to those that differ. It goes to each of
-//! them and not down the chain, for one in between that agrees would not pass it on. Invariant:
-//! nothing is replaced but a chunk of the same chain version under its lock.
+//! them and not down the chain, for one in between that agrees would not pass it on.
+//! Invariant: nothing is replaced but a chunk of the same chain version under its lock.
 
 use crate::chain::forward::{image, send};
 use crate::chain::run::to_its_end;
