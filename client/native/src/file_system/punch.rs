@@ -1,14 +1,13 @@
 //! Punching holes: a range of a file becomes zeros; whole chunks of it give their space back.
 //!
 //! How: what is dirty is sent first; then only chunks that exist are touched: removed where the
-//! hole covers them, else overwritten with zeros as far as they reach. Invariants: the size stays;
-//! no write of this client comes between.
+//! hole covers them, else punched, so that whole pages give their space back, too. Invariants: the
+//! size stays; no write of this client comes between.
 
 use super::chunk_map::{chain_of, chunk_id};
 use super::inode_state::InodeState;
 use super::sessions::unexpected;
 use super::{Inner, OpenFile};
-use bytes::Bytes;
 use firepond_core::checksum::crc32c;
 use firepond_core::ids::{ChainId, ChunkIndex};
 use firepond_core::payload::Payload;
@@ -142,14 +141,13 @@ fn punched(state: &InodeState, stat: &ChunkStat, range: &Range<u64>) -> Option<C
     }
     // A chunk that is not whole may be the file's last: its length stays to be found.
     let remove = start == 0 && end == state.layout.chunk_size_bytes;
-    let zeros = Bytes::from(vec![0; if remove { 0 } else { (end - start) as usize }]);
     Some(ChunkUpdate {
         chunk: stat.chunk,
-        kind: if remove { UpdateKind::Remove } else { UpdateKind::Write },
+        kind: if remove { UpdateKind::Remove } else { UpdateKind::PunchHole },
         offset: start,
-        len: zeros.len() as u32,
-        checksum: crc32c(&zeros),
-        payload: Payload::from_bytes(zeros),
+        len: if remove { 0 } else { end - start },
+        checksum: crc32c(&[]),
+        payload: Payload::empty(),
         chunk_len_max: state.layout.chunk_size_bytes,
         tag: [0; 32],
     })

@@ -83,6 +83,10 @@ impl Storage {
             let (version, bytes) = chunks.entry(update.chunk).or_default();
             let (offset, len) = (update.offset as usize, update.len as usize);
             match update.kind {
+                UpdateKind::PunchHole => {
+                    let end = (offset + len).min(bytes.len());
+                    bytes[offset.min(end)..end].fill(0);
+                }
                 UpdateKind::Truncate => bytes.resize(len, 0),
                 UpdateKind::Replace | UpdateKind::Create => *bytes = payload.to_vec(),
                 UpdateKind::Write | UpdateKind::Remove => {

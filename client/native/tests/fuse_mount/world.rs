@@ -163,6 +163,11 @@ fn update(chunks: &mut Chunks, update: &UpdateRequest, payload: &[u8]) -> Result
             chunk[offset..offset + len].copy_from_slice(payload);
         }
         UpdateKind::Replace | UpdateKind::Create => drop(chunks.insert(key, payload.to_vec())),
+        UpdateKind::PunchHole => {
+            let chunk = chunks.entry(key).or_default();
+            let end = (offset + len).min(chunk.len());
+            chunk[offset.min(end)..end].fill(0);
+        }
         UpdateKind::Truncate => chunks.entry(key).or_default().resize(len, 0),
         UpdateKind::Remove => drop(chunks.remove(&key)),
     }
