@@ -64,9 +64,12 @@ impl ChunkLocks {
         receiver.await.map_err(|_| Error::internal("a chunk lock was lost"))
     }
 
-    /// The chunks whose locks are held now.
+    /// The chunks whose locks are held now, in order.
     pub fn held(&self) -> Vec<ChunkId> {
-        self.0.iter().flat_map(|shard| shard.lock().keys().copied().collect::<Vec<_>>()).collect()
+        let keys = |shard: &Shard| shard.lock().keys().copied().collect::<Vec<_>>();
+        let mut held: Vec<ChunkId> = self.0.iter().flat_map(keys).collect();
+        held.sort_unstable();
+        held
     }
 
     /// Locks held now.
