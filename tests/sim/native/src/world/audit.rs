@@ -7,12 +7,15 @@ use bytes::Bytes;
 use firepond_core::Result;
 use firepond_core::ids::{ChunkId, NodeId};
 use firepond_core::routing::{ChainInfo, ChainTarget, PublicState};
+use firepond_core::sys::clock::now;
 use firepond_core::sys::machine::Machine;
 use firepond_storage::chain::Replica;
 use firepond_storage::store::{ChunkState, ChunkStore, ReadVersion};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long mending one chunk may take.
+const MEND_MAX: Duration = Duration::from_secs(10);
 /// Chunks of one list.
 const LIST_COUNT: usize = 1024;
 
@@ -113,8 +116,15 @@ async fn chunks(replica: &Replica<ChunkStore>) -> Result<Vec<FoundChunk>> {
     for (chunk, state) in listed {
         let len = state.committed.map_or(0, |one| one.len);
         let which = ReadVersion::Committed;
-        let read = replica.backend.read(replica.target, chunk, which, 0, len).await;
-        let bytes = match read {
+        let read = || replica.backend.read(replica.target, chunk, which, 0, len);
+        let mut found = read().await;
+        if found.is_err() {
+            // What rotted and was not read since is mended by who reads it, as for any client.
+            let deadline = now() + MEND_MAX;
+            replica.read(&replica.standing(), chunk, 0, len, deadline).await.ok();
+            found = read().await;
+        }
+        let bytes = match found {
             Ok(image) => image.payload.complete().await.ok().map(Bytes::copy_from_slice),
             Err(_) => None,
         };
