@@ -6,7 +6,8 @@ use std::fmt;
 /// How many of what there is.
 ///
 /// Chains follow from it as in every cluster: the manager makes one durable chain of
-/// `replica_count` targets headed by each storage node, and one chain of class `cache` with one target on each.
+/// `replica_count` targets headed by each storage node, and one chain of class `cache` with one
+/// target on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
     /// Storage nodes, 1 to 5.
