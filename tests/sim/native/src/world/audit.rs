@@ -96,7 +96,7 @@ impl Cluster {
 async fn found(
     chain: &ChainInfo,
     member: &ChainTarget,
-    replica: &Replica<ChunkStore>,
+    replica: &Arc<Replica<ChunkStore>>,
 ) -> ReplicaAudit {
     ReplicaAudit {
         chain: chain.id,
@@ -109,7 +109,7 @@ async fn found(
     }
 }
 
-async fn chunks(replica: &Replica<ChunkStore>) -> Result<Vec<FoundChunk>> {
+async fn chunks(replica: &Arc<Replica<ChunkStore>>) -> Result<Vec<FoundChunk>> {
     let (first, last) = (ChunkId([0; 16]), ChunkId([0xff; 16]));
     let listed = replica.backend.list(replica.target, first, last, LIST_COUNT, false)?;
     let mut chunks = Vec::with_capacity(listed.len());
