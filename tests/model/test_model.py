@@ -88,7 +88,7 @@ def test_faults_change_nothing(world: World) -> None:
     """Goal: servers that die, stop and come back are seen in time only. Method: random steps with
     faults between them. Oracle: as without faults, and the replicas agree.
     """
-    run_faulty(world, random_seed(), max_examples=3, stateful_step_count=50)
+    run_faulty(world, random_seed(), max_examples=4, stateful_step_count=50)
     print(f"faults: {dict(world.fault_counts)}; slowest operation: {world.slowest_s:.1f} s")
     assert world.fault_counts, "no fault was injected"
 
