@@ -18,10 +18,12 @@ SEEDS_MAX = 20_000
 KNOWN: dict[str, int] = {
     "batch-fails-as-one": 3,
     "commit-before-routing": 15,
+    "pages-freed-early": 480,
     "partial-to-syncing": 22,
     "pending-lost": 53,
     "retry-forgotten": 15,
     "standing-not-renewed": 65,
+    "tail-in-place": 27,
 }
 """A seed that fails with each mistake, to be tried first: the test is quick then."""
 
