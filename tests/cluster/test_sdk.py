@@ -22,7 +22,7 @@ import firepond
 from firepond import errors
 from firepond.client.checkpoint import load_safetensors, save_safetensors
 from firepond.client.cluster import Cluster
-from tests.fixtures.cluster import TestCluster
+from tests.fixtures.cluster import TestCluster, wait_until
 
 
 @pytest.fixture
@@ -332,3 +332,66 @@ def test_copies_onto_themselves(cluster: TestCluster, client: Cluster, folder: s
         assert done.returncode == 1 and "itself" in done.stderr, (source, destination, done)
     assert client.read_bytes(f"{folder}/tree/one") == b"1"
     assert client.listdir(f"{folder}/tree") == ["deep", "one"]
+
+
+def test_paths_by_linux_rules(client: Cluster, folder: str) -> None:
+    """Goal: slashes at the end, dots and links mean what they mean to Linux, and a refusal changes
+    nothing. Oracle: the exceptions, by hand.
+    """
+    client.write_bytes(f"{folder}/file", b"kept")
+    client.mkdir(f"{folder}/empty")
+    client.symlink("made", f"{folder}/dangling")
+    refusals: list[tuple[Any, list[str], type[OSError]]] = [
+        (client.stat, ["file/"], NotADirectoryError),
+        (client.stat, ["file/."], NotADirectoryError),
+        (client.readlink, ["file/"], NotADirectoryError),
+        (client.unlink, ["file/"], NotADirectoryError),
+        (client.unlink, ["empty/."], IsADirectoryError),
+        (client.rmdir, ["empty/."], errors.InvalidArgument),
+        (client.rmdir, ["empty/.."], errors.DirectoryNotEmpty),
+        (client.mkdir, ["empty/."], FileExistsError),
+        (client.replace, ["file", "absent/"], NotADirectoryError),
+        (client.replace, ["file", "file/absent"], NotADirectoryError),
+        (client.link, ["file", "absent/"], FileNotFoundError),
+        (client.exchange, ["file", "absent"], FileNotFoundError),
+    ]
+    for operation, names, expected in refusals:
+        with pytest.raises(expected):
+            operation(*(f"{folder}/{name}" for name in names))
+    for name, expected in (("absent/", IsADirectoryError), ("file/", IsADirectoryError)):
+        with pytest.raises(expected):
+            client.write_bytes(f"{folder}/{name}", b"")
+    assert client.listdir(folder) == ["dangling", "empty", "file"]
+    client.write_bytes(f"{folder}/dangling", b"through")
+    assert client.read_bytes(f"{folder}/made") == b"through"
+    client.exchange(f"{folder}/made", f"{folder}/empty")
+    assert client.isdir(f"{folder}/made") and client.read_bytes(f"{folder}/empty") == b"through"
+
+
+def test_holes_are_punched(client: Cluster, other: Cluster, folder: str) -> None:
+    """Goal: a hole is zeros for everybody and the size stays. Oracle: the bytes."""
+    expected = bytearray(random.Random(3).randbytes(3 << 20))
+    client.write_bytes(f"{folder}/file", expected)
+    with client.open_raw(f"{folder}/file", "rb+") as file:
+        file.punch_hole(1000, 2 << 20)
+        file.punch_hole(len(expected) - 10, 1 << 30)
+        with pytest.raises(errors.InvalidArgument):
+            file.punch_hole(-1, 1)
+    expected[1000 : 1000 + (2 << 20)] = bytes(2 << 20)
+    expected[-10:] = bytes(10)
+    assert other.read_bytes(f"{folder}/file") == expected
+
+
+def test_open_file_follows_a_truncation(client: Cluster, other: Cluster, folder: str) -> None:
+    """Goal: a reader inside of what it knows sees another client's truncation within a second.
+
+    Method: cut and rewrite elsewhere, read the same range on. Oracle: the bytes and the clock, with
+    a margin for a loaded machine.
+    """
+    client.write_bytes(f"{folder}/file", b"old" * 2000)
+    with client.open_raw(f"{folder}/file") as file:
+        assert file.pread(3000, 0) == b"old" * 1000
+        other.write_bytes(f"{folder}/file", b"new")
+        began = time.monotonic()
+        wait_until(lambda: file.pread(3000, 0) == b"new", 10.0, "the new bytes")
+        assert time.monotonic() - began < 4.0

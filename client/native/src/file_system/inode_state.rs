@@ -37,6 +37,8 @@ pub(super) const COVERS_NOTHING: u64 = u64::MAX;
 pub(super) struct Local {
     attributes: Attributes,
     attributes_at: Instant,
+    /// When a reader last began to ask, answered or not.
+    asked_at: Instant,
     /// One past the last byte written here and not settled.
     unsettled_end: u64,
     /// The same, of what was acknowledged.
@@ -73,6 +75,7 @@ impl InodeState {
             local: Mutex::new(Local {
                 attributes,
                 attributes_at: clock::now(),
+                asked_at: clock::now(),
                 unsettled_end: 0,
                 acknowledged_end: 0,
                 modified_ns: 0,
@@ -156,6 +159,17 @@ impl Local {
     /// How long ago the service was asked.
     pub(super) fn age(&self) -> Duration {
         clock::now().saturating_duration_since(self.attributes_at)
+    }
+
+    /// Whether it is the caller's turn to ask the service: one asks in each interval, also when
+    /// nobody answers.
+    pub(super) fn begin_asking(&mut self, interval: Duration) -> bool {
+        let now = clock::now();
+        let turn = now.saturating_duration_since(self.asked_at) >= interval;
+        if turn {
+            self.asked_at = now;
+        }
+        turn
     }
 
     /// Whatever makes read-ahead stale changes this number.

@@ -11,12 +11,18 @@ use super::chunk_map::{chain_of, chunk_id, pieces};
 use super::destination::Destination;
 use super::inode_state::{InodeState, ReadView};
 use firepond_core::peer::{ChunkRead, ReadOutcome};
-use firepond_core::sys::clock::Instant;
+use firepond_core::sys::clock::{self, Instant};
 use firepond_core::wire::meta::{Credentials, MetaReply, Operation};
 use firepond_core::{ErrorKind, Result};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How old what is known of a file may become while it is read: the bound after which another
+/// client's truncation is seen.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a read waits to learn of it. Data stays readable while the metadata service is away.
+const FOLLOW_PATIENCE: Duration = Duration::from_millis(200);
 
 /// One read of a batch.
 pub(super) struct FileRead {
@@ -72,19 +78,21 @@ impl Inner {
     }
 
     /// Size and dirty bytes of one read; at the end of the file the service is asked if it was not
-    /// asked lately.
+    /// asked lately, inside of it once in a while, for what another client has changed.
     async fn view(&self, read: &FileRead, deadline: Instant) -> Result<ReadView> {
         let wanted = read.destination.len();
         let valid = Duration::from_millis(self.options.attributes_valid_ms);
-        let stale = {
-            let local = read.state.local.lock();
+        let deadline = {
+            let mut local = read.state.local.lock();
             let view = local.view(read.offset, wanted);
-            if view.len == wanted || local.age() < valid {
+            let inside = view.len == wanted;
+            let believed = if inside { FOLLOW_INTERVAL } else { valid };
+            if local.age() < believed || (inside && !local.begin_asking(FOLLOW_INTERVAL)) {
                 return Ok(view);
             }
-            local.visible().inode
+            if inside { deadline.min(clock::now() + FOLLOW_PATIENCE) } else { deadline }
         };
-        let operation = Operation::GetAttributes { inode: stale };
+        let operation = Operation::GetAttributes { inode: read.state.inode };
         let reply = self.sessions.call(&Credentials::default(), operation, deadline).await;
         let mut local = read.state.local.lock();
         // Without an answer the size that is known stands: what is read is checked anyway.

@@ -1,8 +1,9 @@
 //! Reads: into scattered memory, in batches, ahead.
 
-use crate::world::{CHUNK, Memory, World, create, open, read};
+use crate::world::{CHUNK, Memory, World, create, open, read, root};
 use bytes::Bytes;
 use firepond_client::file_system::FileSystemOptions;
+use firepond_core::wire::meta::AttributeChanges;
 use std::sync::atomic::Ordering;
 
 /// Goal: one small read is one request; bytes land in scattered slices across chunks.
@@ -75,4 +76,28 @@ async fn read_ahead_is_fast_and_fresh() {
     }
     file.write_slice(8 * step as u64, b"fresh").await.expect("takes in");
     assert_eq!(read(&reader, 8 * step as u64, 5).await, b"fresh");
+}
+
+/// Goal: a reader that stays inside of what it knows sees another client's truncation within the
+/// bound. Method: cut and rewrite elsewhere, read the same range on. Oracle: the bytes, the clock.
+#[tokio::test]
+async fn an_open_file_follows_a_truncation() {
+    let world = World::new().await;
+    let (first, second) =
+        (world.client(FileSystemOptions::default()), world.client(FileSystemOptions::default()));
+    let file = create(&first, "f").await;
+    file.write_slice(0, &[1; 5000]).await.expect("takes in");
+    file.close().await.expect("closes");
+    let reader = open(&first, "f", false).await;
+    assert_eq!(read(&reader, 0, 4000).await, [1; 4000]);
+    let writer = open(&second, "f", true).await;
+    let cut = AttributeChanges { size_bytes: Some(0), ..AttributeChanges::default() };
+    second.set_attributes(&root(), writer.inode(), cut).await.expect("cuts");
+    writer.write_slice(0, b"new").await.expect("takes in");
+    writer.close().await.expect("closes");
+    let began = std::time::Instant::now();
+    while read(&reader, 0, 4000).await != b"new" {
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "it never follows");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
