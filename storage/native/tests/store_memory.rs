@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const TARGET: TargetId = TargetId(1);
 const CACHE_BYTES: usize = 4 << 20;
 /// Bytes that the index's tree may hold beside the cache: its blocks and its tables in memory.
-const INDEX_BYTES: usize = 64 << 20;
+const INDEX_BYTES: usize = 96 << 20;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);

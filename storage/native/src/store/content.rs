@@ -9,7 +9,7 @@
 use super::core::Core;
 use super::image::{Extent, HOLE, Image, unused};
 use super::log_block::LoggedPage;
-use super::page::{PAGE_BYTES, append_page, combine_pages, page_checksums, page_count, page_len};
+use super::page::{PAGE_BYTES, append_page, combine_pages, page_count, page_len};
 use super::pages::{PageWriter, read_pages};
 use super::record::ChunkKey;
 use super::types::ChunkWrite;
@@ -187,45 +187,31 @@ impl Draft {
         let in_place = pages.end - pages.start == 1 && kept.iter().any(|one| !one.is_hole());
         let extents = if in_place { kept } else { self.take(core, pages.end - pages.start)? };
         let valid_len = (len as usize).min(base + size) - base;
-        let checksums = match self.logged_key.filter(|_| size <= LOGGED_MAX_BYTES) {
-            Some(key) => self.write_logged(core, key, pages.start, &extents, &buffer, valid_len)?,
-            None => {
-                let mut writer = PageWriter::new(core, &extents);
-                writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);
-                writer.settle().await?;
-                writer.checksums
+        let logged_key = self.logged_key.filter(|_| size <= LOGGED_MAX_BYTES);
+        let mut writer = match logged_key {
+            Some(key) => {
+                self.note_logged(key, pages.start, &extents, &buffer);
+                PageWriter::logged(core, &extents)
             }
+            None => PageWriter::new(core, &extents),
         };
-        self.image = self.image.splice(pages.start, &extents, &checksums);
+        writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);
+        writer.settle().await?;
+        self.image = self.image.splice(pages.start, &extents, &writer.checksums);
         self.len = self.len.max(base as u32 + valid_len as u32);
         Ok(())
     }
 
-    /// Writes pages into the page cache, and remembers them for the log.
-    fn write_logged(
-        &mut self,
-        core: &Core,
-        key: ChunkKey,
-        first: u32,
-        extents: &[Extent],
-        bytes: &[u8],
-        valid_len: usize,
-    ) -> Result<Vec<u32>> {
+    /// Remembers pages for the log. A copy: the buffers between disk and disk are soon needed.
+    fn note_logged(&mut self, key: ChunkKey, first: u32, extents: &[Extent], bytes: &[u8]) {
         let source = Payload::from_bytes(bytes::Bytes::copy_from_slice(bytes));
-        let mut start = 0;
-        for extent in extents {
-            let end = start + extent.count as usize * PAGE_BYTES;
-            core.file
-                .write_cached(&bytes[start..end], extent.unit * PAGE_BYTES as u64)
-                .map_err(|cause| core.write_failed(cause))?;
-            for offset in 0..extent.count {
-                let page = first + (start / PAGE_BYTES) as u32;
-                let (unit, source) = (extent.unit + u64::from(offset), source.clone());
-                self.logged.push(LoggedPage { key, page, unit, source, start });
-                start += PAGE_BYTES;
-            }
+        let units = extents
+            .iter()
+            .flat_map(|extent| (0..extent.count).map(|offset| extent.unit + u64::from(offset)));
+        for (offset, unit) in units.enumerate() {
+            let (page, start) = (first + offset as u32, offset * PAGE_BYTES);
+            self.logged.push(LoggedPage { key, page, unit, source: source.clone(), start });
         }
-        Ok(page_checksums(&bytes[..valid_len]).collect())
     }
 
     /// The bytes that pages hold now, zeros beyond the end of the chunk.

@@ -87,7 +87,10 @@ impl Log {
             self.rotate(core).await?;
         }
         self.reserve(self.at + len)?;
-        self.file.write_cached(&block, self.half * self.half_bytes + self.at)?;
+        let mut aligned = core.scratch.acquire(block.len()).await?;
+        aligned.copy_from_slice(&block);
+        self.file.write_in_place(&aligned, self.half * self.half_bytes + self.at)?;
+        drop(aligned);
         self.file.sync_in_place().await?;
         self.at += len;
         self.sequence += 1;

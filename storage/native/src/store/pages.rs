@@ -109,6 +109,8 @@ pub(super) struct PageWriter<'a> {
     running: Vec<BoxFuture<'a, Result<()>>>,
     /// The bytes may be lost, and will be read soon.
     is_cached: bool,
+    /// The log makes them durable.
+    is_logged: bool,
     /// Something went past the page cache.
     is_direct: bool,
     pub(super) checksums: Vec<u32>,
@@ -118,7 +120,20 @@ impl<'a> PageWriter<'a> {
     pub(super) fn new(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
         let rest = extents.iter().rev().copied().collect();
         let (running, checksums) = (Vec::new(), Vec::new());
-        PageWriter { core, rest, running, is_cached: false, is_direct: false, checksums }
+        PageWriter {
+            core,
+            rest,
+            running,
+            is_cached: false,
+            is_logged: false,
+            is_direct: false,
+            checksums,
+        }
+    }
+
+    /// A writer of bytes that the log makes durable: no sync has to follow.
+    pub(super) fn logged(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
+        PageWriter { is_logged: true, ..PageWriter::new(core, extents) }
     }
 
     /// A writer of bytes that need not be durable: they go into the page cache while it has room.
@@ -164,7 +179,7 @@ impl<'a> PageWriter<'a> {
         for write in self.running.drain(..) {
             result = result.and(write.await);
         }
-        if self.is_direct {
+        if self.is_direct && !self.is_logged {
             self.core.unsynced.store(true, Ordering::Release);
         }
         result.map_err(|cause| self.core.write_failed(cause))

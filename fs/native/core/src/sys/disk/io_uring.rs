@@ -337,6 +337,11 @@ impl DiskFile for UringFile {
         self.file.write_cached(bytes, offset)
     }
 
+    fn write_in_place(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        super::directory::check_aligned(bytes.len(), offset)?;
+        self.file.write_at(bytes, offset)
+    }
+
     fn write(
         &self,
         buffer: Payload,

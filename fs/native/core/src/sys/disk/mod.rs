@@ -81,6 +81,9 @@ pub trait DiskFile: Send + Sync + 'static {
     /// little data, which costs less to copy than to hand over. Offset and length are multiples of
     /// `ALIGNMENT_BYTES`.
     fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()>;
+    /// Writes whole pages on the calling thread, which waits for it; past the page cache when the
+    /// memory is aligned. Durable after a `sync`.
+    fn write_in_place(&self, bytes: &[u8], offset: u64) -> Result<()>;
     /// Writes `range` of `buffer` at `offset`: all of it or an error. Offset and length are
     /// multiples of `ALIGNMENT_BYTES`. The buffer is shared, so that it can be forwarded at the
     /// same time.

@@ -73,6 +73,11 @@ impl DiskFile for PositionalFile {
         self.0.write_cached(bytes, offset)
     }
 
+    fn write_in_place(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        super::directory::check_aligned(bytes.len(), offset)?;
+        self.0.write_at(bytes, offset)
+    }
+
     fn write(
         &self,
         buffer: Payload,

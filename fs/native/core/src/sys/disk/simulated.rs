@@ -339,6 +339,10 @@ impl DiskFile for SimulatedFile {
         self.with(|_, file| Ok(file.read(into, offset as usize)))
     }
 
+    fn write_in_place(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.write_cached(bytes, offset)
+    }
+
     fn write_cached(&self, bytes: &[u8], offset: u64) -> Result<()> {
         super::directory::check_aligned(bytes.len(), offset)?;
         self.write_now(bytes, offset)
