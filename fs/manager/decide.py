@@ -118,6 +118,7 @@ def _register(draft: Draft, event: Register) -> None:
         )
     if known is not None and known.alive and known.incarnation != event.incarnation:
         raise ClusterNotReady("an earlier life of the node may still serve", _who(event))
+    _refuse_while_held(draft, event)
     _refuse_second_meta(draft, event)
     retired = known.retired if known else ()
     if known is not None and known.incarnation != event.incarnation:
@@ -158,6 +159,19 @@ def _move_from_lost_disks(draft: Draft, node: Node) -> None:
             disk = emptiest_disk(draft, node.id)
             draft.put_target(replace(target, disk=disk))
             draft.note("target moves to another disk", target=target.id, disk=disk)
+
+
+def _refuse_while_held(draft: Draft, event: Register) -> None:
+    """A held chain still shows the targets of the earlier life as serving: the new life would take
+    itself for one that knows what that one knew, perhaps with an empty disk."""
+    known = draft.nodes.get(event.node)
+    if known is None or known.incarnation == event.incarnation:
+        return
+    for chain in sorted(draft.held_chains):
+        for member in draft.chains[chain].members:
+            if member.node == event.node and member.state is PublicState.SERVING:
+                why = "a chain of the earlier life waits for a member that does not answer"
+                raise ClusterNotReady(why, {**_who(event), "chain": str(chain)})
 
 
 def _refuse_second_meta(draft: Draft, event: Register) -> None:

@@ -259,3 +259,24 @@ def test_a_dead_life_that_still_registers_does_not_retire_the_next_one() -> None
     world.silent.add(1)
     ok, reply = world.register(0, 1, 13)
     assert not ok and "may still serve" in reply["message"]
+
+
+def test_a_new_life_waits_until_no_chain_takes_it_for_the_old_one() -> None:
+    """Goal: while a chain is held, because whoever else serves it does not answer, a member that
+    died there and comes back is not let in as serving. Oracle: its registration, then its state."""
+    world = World()
+    world.bring_up()
+    world.pass_ms(10)
+    world.gone.add(1)
+    world.silent |= {2, 3}
+    world.managers.broken(0, 1)
+    world.pass_ms(400)
+    assert world.alive(0) == [2, 3]
+    world.gone.discard(1)
+    ok, reply = world.register(0, 1, 11)
+    assert not ok, reply
+    world.pass_ms(2_500)
+    assert world.register(0, 1, 11)[0]
+    chains = world.routing(0)["chains"]
+    shown = [one["state"] for chain in chains for one in chain["targets"] if one["node"] == 1]
+    assert "serving" not in shown
