@@ -2,8 +2,8 @@
 //!
 //! Why beside the index: its tree and the data file would each need a sync a group, with the file
 //! system's own journal behind both. A block of the log holds the index's changes of a group and
-//! the pages of its small updates; the same goes to the index and to the data file through the page
-//! cache, and reaches the disk when the log is checkpointed: data file synced, then index, with the
+//! the pages of its small updates; the same goes to the index and to the data file without a sync,
+//! which follows when the log is checkpointed: data file synced, then index, with the
 //! number of the last block that this covers. Two halves: one is filled while the other is
 //! checkpointed in the background.
 //! Invariants: blocks are numbered without a gap; a block is written after the one before it is
