@@ -133,3 +133,26 @@ async fn passes_are_slow_resumed_and_rare() {
 fn long_ago() -> u64 {
     clock::unix_time_ns() / 1_000_000_000 - PASS_INTERVAL.as_secs()
 }
+
+/// Goal: a chunk that cannot be mended for lack of room is read all the same, from another replica,
+/// and mended once there is room. Oracle: the bytes, the disk, the counts.
+#[tokio::test(start_paused = true)]
+async fn mended_when_there_is_room() {
+    random::seed_thread(63);
+    let (cluster, _client) = filled(2).await;
+    let (store, replica) = (&cluster.nodes[1].store, &cluster.nodes[1].replica);
+    store.rot(chunk(5));
+    store.set_full(true);
+    let scrubbing = scrub(&cluster, 1, 1 << 30);
+    await_pass(&cluster, 1).await;
+    assert_eq!(replica.findings.unrepaired_count(), 1);
+    let deadline = clock::now() + Duration::from_secs(5);
+    let read = replica.read(&replica.standing(), chunk(5), 0, 10, deadline).await;
+    assert_eq!(read.expect("from another replica").payload.filled(), [5; 10]);
+    assert!(store.is_rotten(chunk(5)));
+    store.set_full(false);
+    clock::sleep(Duration::from_secs(20)).await;
+    assert!(!store.is_rotten(chunk(5)));
+    assert_eq!(replica.findings.unrepaired_count(), 0);
+    scrubbing.abort();
+}

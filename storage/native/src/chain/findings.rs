@@ -43,6 +43,11 @@ impl Findings {
         }
     }
 
+    /// The chunks that are bad until now, as far as they are remembered.
+    pub fn unrepaired(&self) -> Vec<ChunkId> {
+        self.known.lock().iter().copied().collect()
+    }
+
     /// Chunks that are bad and that nobody could make good until now.
     pub fn unrepaired_count(&self) -> u64 {
         self.known.lock().len() as u64

@@ -46,13 +46,16 @@ impl<B: Backend> Replica<B> {
             Err(_) => return Err(error),
         };
         let (replica, copy) = (Arc::clone(self), bytes.clone());
-        to_its_end(async move {
+        let mended = to_its_end(async move {
             let guard = replica.lock(chunk).await?;
-            replica.mend_locked(chunk, &wanted, &copy, source).await?;
+            let result = replica.mend_locked(chunk, &wanted, &copy, source).await;
             drop(guard);
-            Ok(())
-        })
-        .await?;
+            result
+        });
+        if let Err(error) = mended.await {
+            // A full disk, perhaps: the scrubber tries again, and the reader has its bytes.
+            tracing::info!(%chunk, target_id = self.target.0, %error, "not mended yet");
+        }
         let start = (offset as usize).min(bytes.len());
         let end = (start + len as usize).min(bytes.len());
         let part = bytes.slice(start..end);
@@ -84,7 +87,10 @@ impl<B: Backend> Replica<B> {
     pub(super) async fn repair_locked(&self, chunk: ChunkId) -> Result<()> {
         let state = self.backend.state(self.target, chunk)?;
         let wanted = state.and_then(|state| state.committed).filter(|one| !one.removed);
-        let Some(wanted) = wanted else { return Ok(()) };
+        let Some(wanted) = wanted else {
+            self.findings.repaired(chunk); // It was removed.
+            return Ok(());
+        };
         let (bytes, source) = self.fetch_noted(chunk, &wanted).await?;
         self.mend_locked(chunk, &wanted, &bytes, source).await
     }

@@ -43,11 +43,25 @@ impl<B: Backend> Scrubber<B> {
         loop {
             let targets = self.service.targets.all();
             for replica in targets.values() {
+                self.retry(replica).await;
                 if let Err(error) = self.pass(replica).await {
                     tracing::debug!(target_id = replica.target.0, %error, "a pass was broken off");
                 }
             }
             sleep(IDLE).await;
+        }
+    }
+
+    /// Tries to mend what could not be mended before: there may be room, or another replica, now.
+    async fn retry(&self, replica: &Arc<Replica<B>>) {
+        for chunk in replica.findings.unrepaired() {
+            if replica.standing().check_read().is_err() {
+                return;
+            }
+            self.pace.take(u64::from(PART_BYTES)).await;
+            if let Err(error) = replica.repair(chunk).await {
+                tracing::debug!(%chunk, target_id = replica.target.0, %error, "still bad");
+            }
         }
     }
 

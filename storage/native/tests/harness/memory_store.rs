@@ -272,7 +272,11 @@ impl Backend for MemoryStore {
         self.pause().await;
         let state = self.with(|inner| {
             let lying = inner.lying;
-            let scarce = inner.room == Room::Scarce && random::below(4) == 0;
+            let scarce = match inner.room {
+                Room::Ample => false,
+                Room::Scarce => random::below(4) == 0,
+                Room::None => true,
+            };
             let entry = inner.chunks.entry(write.chunk).or_default();
             if let Some(done) = check_order(entry, &write)? {
                 return Ok(done);
