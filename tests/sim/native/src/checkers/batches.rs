@@ -9,11 +9,11 @@ use crate::plan::BatchItem;
 pub fn check(records: &[Record]) -> Result<(), String> {
     for record in records {
         let Deed::BadRead { item, seen } = &record.deed else { continue };
-        let fits = match (item, seen) {
-            (BatchItem::Absent { .. }, Seen::Nothing | Seen::Failed(_)) => true,
-            (BatchItem::NoChain, Seen::Failed(_)) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (item, seen),
+            (BatchItem::Absent { .. }, Seen::Nothing | Seen::Failed(_))
+                | (BatchItem::NoChain, Seen::Failed(_))
+        );
         if !fits {
             return Err(format!("[{}] {item:?} gave {seen:?}", record.entry));
         }

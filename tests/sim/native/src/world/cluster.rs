@@ -57,7 +57,8 @@ impl Cluster {
         history: History,
     ) -> Cluster {
         let mut dice = Dice::new(plan.seed ^ 0x636c_7573_7465_7221);
-        let disks = (0..plan.topology.storage_count).map(|_| HardDisk::new(dice.next())).collect();
+        let disks =
+            (0..plan.topology.storage_count).map(|_| HardDisk::new(dice.number())).collect();
         let storages = (0..plan.topology.storage_count).map(|_| None).collect();
         let lives = Lives {
             disks,
@@ -99,7 +100,7 @@ impl Cluster {
         let Some(life) = lives.storages[index as usize].take() else { return false };
         life.kill();
         let keep = lives.dice.below(KEPT_BATCHES_COUNT) as usize;
-        let seed = lives.dice.next();
+        let seed = lives.dice.number();
         let disk = &mut lives.disks[index as usize];
         disk.disk.crash();
         disk.index.crash(keep);
