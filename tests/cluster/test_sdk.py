@@ -352,6 +352,8 @@ def test_paths_by_linux_rules(client: Cluster, folder: str) -> None:
         (client.mkdir, ["empty/."], FileExistsError),
         (client.replace, ["file", "absent/"], NotADirectoryError),
         (client.replace, ["file", "file/absent"], NotADirectoryError),
+        (client.replace, ["file", "empty/.."], errors.BadRename),
+        (client.rename, ["file", "empty/.."], FileExistsError),
         (client.link, ["file", "absent/"], FileNotFoundError),
         (client.exchange, ["file", "absent"], FileNotFoundError),
     ]

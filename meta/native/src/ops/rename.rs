@@ -31,6 +31,9 @@ pub(super) async fn run<S: KvStore>(
     to: Place<'_>,
     mode: RenameMode,
 ) -> Result<MetaReply> {
+    if mode == RenameMode::NoReplace && !names::is_dots(from.1) && names::is_dots(to.1) {
+        return Err(names::exists(to.1));
+    }
     if names::is_dots(from.1) || names::is_dots(to.1) {
         return Err(Error::new(ErrorKind::BadRename, "\".\" and \"..\" cannot be renamed"));
     }
