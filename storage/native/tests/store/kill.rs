@@ -2,7 +2,8 @@
 
 use crate::fixture::*;
 use firepond_core::ids::{ChainVersion, ChunkVersion};
-use firepond_core::sys::random;
+use firepond_core::sys::task::spawn_thread;
+use firepond_core::sys::{clock, random};
 use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::store::{ChunkStore, ChunkWrite, ReadVersion, StoreOptions};
 use parking_lot::Mutex;
@@ -10,7 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const CHUNK_COUNT: u32 = 8;
 const CHILD: &str = "FIREPOND_TEST_KILL_DIRECTORY";
@@ -39,7 +40,7 @@ fn update(number: u32, version: u64) -> ChunkWrite {
         6 => write(number, version, offset, &data(len as usize)),
         _ => remove(number, version),
     };
-    if version % 3 == 0 { pending(made) } else { made }
+    if version.is_multiple_of(3) { pending(made) } else { made }
 }
 
 /// The bytes of a version; none where it is removed.
@@ -115,11 +116,11 @@ fn spawn_child(directory: &Path) -> Child {
 }
 
 /// Lets a child write for a while after its first acknowledgement, and kills it; what it told.
-fn round(directory: &Path, after: Duration) -> [u64; CHUNK_COUNT as usize] {
+async fn round(directory: &Path, after: Duration) -> [u64; CHUNK_COUNT as usize] {
     let mut child = spawn_child(directory);
     let told = Arc::new(Mutex::new(([0; CHUNK_COUNT as usize], Vec::new())));
     let (pipe, tells) = (child.stderr.take().expect("its reports"), Arc::clone(&told));
-    let listener = std::thread::spawn(move || {
+    let listener = spawn_thread("listener", move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             let words: Vec<&str> = line.split(' ').collect();
             let numbers = words.get(1..).unwrap_or_default().iter().map(|word| word.parse::<u64>());
@@ -130,15 +131,16 @@ fn round(directory: &Path, after: Duration) -> [u64; CHUNK_COUNT as usize] {
                 _ => tells.lock().1.push(line),
             }
         }
-    });
-    let deadline = Instant::now() + Duration::from_secs(60);
+    })
+    .expect("a thread");
+    let deadline = clock::now() + Duration::from_secs(60);
     while told.lock().0 == [0; CHUNK_COUNT as usize] {
         let words = told.lock().1.join("\n");
         assert!(child.try_wait().expect("child").is_none(), "the child ended: {words}");
-        assert!(Instant::now() < deadline, "the child acknowledges: {words}");
-        std::thread::sleep(Duration::from_millis(1));
+        assert!(clock::now() < deadline, "the child acknowledges: {words}");
+        clock::sleep(Duration::from_millis(1)).await;
     }
-    std::thread::sleep(after);
+    clock::sleep(after).await;
     let alive = child.try_wait().expect("child").is_none();
     child.kill().expect("killed");
     child.wait().expect("ended");
@@ -154,12 +156,12 @@ fn round(directory: &Path, after: Duration) -> [u64; CHUNK_COUNT as usize] {
 #[tokio::test]
 async fn kill_loses_nothing_acknowledged() {
     let minutes = std::env::var("FIREPOND_TEST_KILL_MINUTES").ok().and_then(|m| m.parse().ok());
-    let until = Instant::now() + Duration::from_secs(60 * minutes.unwrap_or(0_u64));
+    let until = clock::now() + Duration::from_secs(60 * minutes.unwrap_or(0_u64));
     let directory = tempfile::tempdir().expect("directory");
     let mut rounds = 0;
-    while rounds < 20 || Instant::now() < until {
+    while rounds < 20 || clock::now() < until {
         let after = Duration::from_micros(random::u64() % 80_000);
-        let acknowledged = round(directory.path(), after);
+        let acknowledged = round(directory.path(), after).await;
         let store = open_small(directory.path());
         for (number, version) in acknowledged.into_iter().enumerate() {
             let number = number as u32;
