@@ -34,6 +34,7 @@ pub(super) async fn shm_world() -> World {
 }
 
 /// The mappings of shared memory that this process has, one an end.
+#[expect(clippy::disallowed_methods, reason = "product code has no use for this file")]
 fn mapping_count() -> usize {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("there on Linux");
     maps.lines().filter(|line| line.contains("memfd:firepond")).count()
