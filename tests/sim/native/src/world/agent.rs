@@ -1,6 +1,6 @@
 //! Registers a role with the manager and keeps its lease: `fs/service/agent.py`, line by line, with
-//! its constants and its order of steps. (That one is Python in a thread. What matters of it is what
-//! it sends, when, and what it does with the answers; a change there belongs here, too.)
+//! its constants and its order of steps. (That one is Python in a thread. What matters of it is
+//! what it sends, when, and what it does with the answers; a change there belongs here, too.)
 
 use super::manager_link::ManagerLink;
 use firepond_core::routing::RoutingHandle;

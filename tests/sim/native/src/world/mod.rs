@@ -4,13 +4,13 @@
 //! next timer: so a run is a function of its plan. Every process is a `Machine` (see
 //! `firepond_core::sys::machine`) and runs what ships: storage engines over chunk stores on
 //! simulated disks, the metadata service over the store in memory, clients, and the managers, which
-//! are Python behind a trait. What else ships as Python and talks (the agent of a role, the follower
-//! of routing) is mirrored here, step by step.
+//! are Python behind a trait. What else ships as Python and talks (the agent of a role, the
+//! follower of routing) is mirrored here, step by step.
 //!
 //! Read first: `cluster` (who lives), `strike` (faults), `network` and `weather` (messages),
 //! `storage` (a process), `managers` (the manager), `audit` (the end).
-//! Invariants: nothing acts in an order that the seed does not decide; two runs of one plan give the
-//! same trace, also in different processes.
+//! Invariants: nothing acts in an order that the seed does not decide; two runs of one plan give
+//! the same trace, also in different processes.
 
 mod agent;
 mod audit;
