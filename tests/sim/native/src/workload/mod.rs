@@ -10,7 +10,7 @@ mod files;
 mod values;
 
 use crate::history::{Begun, Deed, History, Outcome};
-use crate::plan::{Action, Operation, Plan};
+use crate::plan::{Action, Fault, Operation, Plan, Process};
 use firepond_client::file_system::FileSystem;
 use firepond_client::kv::KvCache;
 use firepond_core::ids::{ChainTableId, ChunkId, ChunkIndex, InodeId};
@@ -24,7 +24,7 @@ pub const FILE_TABLE: ChainTableId = ChainTableId(1);
 const FIRST_INODE: u64 = 1 << 40;
 /// No chunk of the workload gets longer.
 pub const CHUNK_MAX_BYTES: u32 = 64 << 10;
-/// By how much an operation may pass its deadline.
+/// By how much an operation may pass its deadline, while its client runs.
 const LATE_MAX: Duration = Duration::from_secs(2);
 
 /// What a client machine works with.
@@ -56,13 +56,23 @@ struct Client<'a> {
 /// Does all operations of a client.
 pub async fn run(handles: Handles, plan: &Plan, client: u32, history: &History) {
     let worker = Client { handles: &handles, history };
+    let late_max = LATE_MAX + 2 * frozen(plan, client);
     for operation in plan.workload.iter().filter(|one| one.client == client) {
         clock::sleep(operation.pause).await;
         let begun = history.begin(operation.entry, client, &operation.action, unknown(operation));
         let deadline = now() + operation.patience;
         worker.act(operation, begun, deadline).await;
-        assert!(now() < deadline + LATE_MAX, "[{}] passed its deadline", operation.entry);
+        assert!(now() < deadline + late_max, "[{}] passed its deadline", operation.entry);
     }
+}
+
+/// How long a client stands still in a plan.
+fn frozen(plan: &Plan, client: u32) -> Duration {
+    let lasts = plan.faults.iter().map(|(_, fault)| match *fault {
+        Fault::Freeze { process: Process::Client(one), lasts } if one == client => lasts,
+        _ => Duration::ZERO,
+    });
+    lasts.sum()
 }
 
 impl Client<'_> {
