@@ -129,6 +129,8 @@ impl Writer {
             match self.drain(&mut half) {
                 Ok(()) => {}
                 Err(error) if error.kind() == IoKind::WouldBlock => {
+                    // First: the writer task would find `half` taken, and nobody would go on.
+                    drop(half);
                     return self.blocked.notify_one();
                 }
                 Err(_) => return self.close(),
