@@ -190,8 +190,12 @@ pub(crate) async fn tcp_world() -> World {
 
 /// TCP on loopback, with one connection for bulk and with or without shared memory for replies.
 async fn loopback(name: &'static str, shared_memory: bool) -> World {
-    let options =
-        TcpOptions { request_count_max: 16, shared_memory, ..TcpOptions::default() };
+    let options = TcpOptions {
+        request_count_max: 16,
+        bulk_connection_count: 1,
+        shared_memory,
+        ..TcpOptions::default()
+    };
     let server = TcpTransport::with_options(BufferPool::new(3 * BUFFER_MAX_BYTES), options);
     let client = TcpTransport::with_options(BufferPool::new(3 * BUFFER_MAX_BYTES), options);
     World::new(name, Arc::new(server), Arc::new(client), "127.0.0.1:0", Some(16)).await
