@@ -51,7 +51,7 @@ newtype!(/// A client process: SDK or mount.
     ClientId(u64), "client:");
 newtype!(/// Counts the committed updates of one chunk.
     ChunkVersion(u64), "chunk-version:");
-newtype!(/// When a chunk changed: the chain version in the upper half, an epoch of the head in the lower.
+newtype!(/// When a chunk changed: the chain version in the upper half, below it an epoch.
     ChangeStamp(u64), "stamp:");
 newtype!(/// Grows with every change of the routing information.
     RoutingVersion(u64), "routing:");

@@ -40,8 +40,8 @@
 //! by then is newer than the mark on both sides, is found equal, and is not sent again. *Removals*
 //! are tombstones with stamps; before one is forgotten, `purged_through` says so durably, and a
 //! mark older than that leads to a comparison of everything. *A message that the network delivers
-//! late*, of an update that was dropped, is recorded with a stamp behind the receiver's mark. *A new
-//! disk* has no mark. *Class `cache`* acknowledges before anything is durable: no marks. *Older
+//! late*, of an update that was dropped, is recorded with a stamp behind the receiver's mark. *A
+//! new disk* has no mark. *Class `cache`* acknowledges before anything is durable: no marks. *Older
 //! releases* left records without stamps: `mark`.
 //!
 //! Invariants: any change of the chain ends a resync; at most `resync_bytes_per_second` are sent;

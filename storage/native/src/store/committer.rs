@@ -4,8 +4,9 @@
 //! meanwhile is the next group, so the group grows with the load and nobody waits on purpose. It is
 //! a future all the same, so that a simulated machine can drive it.
 //! Order within a group: data synced, if an update wrote its pages past the log → log written and
-//! synced → records in the index → records visible, pages of the old versions retired → answers. A commit is visible before (its pending version is durable
-//! already) and rides along with the next group, at the latest after `lazy_interval`.
+//! synced → records in the index → records visible, pages of the old versions retired → answers. A
+//! commit is visible before (its pending version is durable already) and rides along with the next
+//! group, at the latest after `lazy_interval`.
 //! Invariants: records of one chunk are queued under its lock, so in order; the last one of a group
 //! is written. A failed sync fails the disk: nothing can be said of what was written.
 
@@ -32,8 +33,8 @@ use tokio::sync::{Notify, oneshot};
 /// Lazy records beyond which the group is committed at once: they take memory.
 const LAZY_MAX_COUNT: usize = 4096;
 
-/// Groups in which this many wait are this far apart: with fewer and larger groups the processor has
-/// time for the rest of the chain, and who waits alone waits for nobody.
+/// Groups in which this many wait are this far apart: with fewer and larger groups the processor
+/// has time for the rest of the chain, and who waits alone waits for nobody.
 const PACED_MIN_COUNT: usize = 4;
 const PACE: Duration = Duration::from_millis(1);
 

@@ -1,13 +1,14 @@
 //! Compaction: moves live pages, so that full chunks find contiguous space and the file can shrink.
 //!
-//! Two reasons to move: a chunk that lies in many pieces takes many transfers to read, and a segment
-//! with few used pages keeps a mebibyte of the file for them. Fragmented chunks are noted when they
-//! are written; sparse segments are closed for new pages, and one walk of the index finds whose
-//! pages they hold.
-//! Invariants: a chunk moves under its lock, so that neither an update, a commit nor a removal comes
-//! in between; a move is a new record of the same version, durable before the old pages are free,
-//! so a crash gives the old places or the new ones; readers keep theirs (`epochs`). Chunks with a
-//! pending version are left for later, rotten ones for repair. At most `compact_bytes_per_s`.
+//! Two reasons to move: a chunk that lies in many pieces takes many transfers to read, and a
+//! segment with few used pages keeps a mebibyte of the file for them. Fragmented chunks are noted
+//! when they are written; sparse segments are closed for new pages, and one walk of the index finds
+//! whose pages they hold.
+//! Invariants: a chunk moves under its lock, so that neither an update, a commit nor a removal
+//! comes in between; a move is a new record of the same version, durable before the old pages are
+//! free, so a crash gives the old places or the new ones; readers keep theirs (`epochs`). Chunks
+//! with a pending version are left for later, rotten ones for repair. At most
+//! `compact_bytes_per_s`.
 
 use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record};
 use super::committer::Job;

@@ -63,8 +63,9 @@ impl Record {
         }
     }
 
-    /// Remembers a committed write; the oldest is forgotten, and how new it was is remembered. A channel carries one write at a time,
-    /// so its last one stands for all before it, and a busy client does not push the others out.
+    /// Remembers a committed write; the oldest is forgotten, and how new it was is remembered. A
+    /// channel carries one write at a time, so its last one stands for all before it, and a busy
+    /// client does not push the others out.
     pub(super) fn remember(&mut self, state: &VersionState) {
         if state.write_id == WriteId::default() {
             return; // Nobody's write: a resync removed what the chain does not know.

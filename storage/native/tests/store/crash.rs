@@ -167,11 +167,11 @@ fn small() -> StoreOptions {
     }
 }
 
-/// Goal: no crash loses or tears what was acknowledged, leaks space, or keeps the store from working
-/// on. Method: crash at every operation of a script of all kinds of updates, removals, commits and
-/// compactions, with a log so small that it is checkpointed again and again, and several seeds for
-/// what survives of unsynced pages and records. Oracle: the bytes of each version that was tried;
-/// the audit of space.
+/// Goal: no crash loses or tears what was acknowledged, leaks space, or keeps the store from
+/// working on. Method: crash at every operation of a script of all kinds of updates, removals,
+/// commits and compactions, with a log so small that it is checkpointed again and again, and
+/// several seeds for what survives of unsynced pages and records. Oracle: the bytes of each version
+/// that was tried; the audit of space.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_at_any_crash_point() {
     let mut points = 0;

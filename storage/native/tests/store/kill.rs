@@ -150,8 +150,8 @@ async fn round(directory: &Path, after: Duration) -> [u64; CHUNK_COUNT as usize]
     told.0
 }
 
-/// Goal: what a process acknowledged before kill -9 is there, and no space leaks. Method: rounds of a
-/// child that makes all kinds of updates while compaction runs, killed at random moments;
+/// Goal: what a process acknowledged before kill -9 is there, and no space leaks. Method: rounds of
+/// a child that makes all kinds of updates while compaction runs, killed at random moments;
 /// FIREPOND_TEST_KILL_MINUTES for more. Oracle: its reports, the bytes of each version, the audit.
 #[tokio::test]
 async fn kill_loses_nothing_acknowledged() {

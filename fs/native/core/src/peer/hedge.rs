@@ -55,7 +55,8 @@ impl ChainClient {
                             Err(_) => first.await,
                             Ok(replies) => {
                                 drop(first);
-                                latencies.observe(node, total, now().saturating_duration_since(begin));
+                                let waited = now().saturating_duration_since(begin);
+                                latencies.observe(node, total, waited);
                                 latencies.note_won();
                                 return land(reads, replies);
                             }

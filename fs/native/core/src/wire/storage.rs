@@ -144,7 +144,8 @@ pub struct UpdateRequest {
     #[serde(default, with = "serde_bytes")]
     pub capability: Vec<u8>,
     /// A version that the chunk had while nothing of this write could have happened; 0 is always
-    /// right. A chunk that forgot writes takes an unknown one only if it is newer than all of those.
+    /// right. A chunk that forgot writes takes an unknown one only if it is newer than all of
+    /// those.
     #[serde(default, skip_serializing_if = "is_zero_version")]
     pub since: ChunkVersion,
 }
