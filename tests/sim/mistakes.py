@@ -18,6 +18,7 @@ SEEDS_MAX = 20_000
 KNOWN: dict[str, int] = {
     "batch-fails-as-one": 3,
     "commit-before-routing": 15,
+    "pages-freed-early": 520,
     "partial-to-syncing": 22,
     "pending-abandoned": 668,
     "pending-lost": 53,
