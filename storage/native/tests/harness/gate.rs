@@ -1,14 +1,13 @@
-//! A transport with a switch and with weather: what a dead process sends never arrives; between the
-//! living, messages are delayed, lost or delivered twice, and nodes are cut off.
+//! A transport with a switch and with weather: what a dead process sends never arrives, and nodes
+//! are cut off.
 
-use super::weather::{Fate, Weather};
+use super::weather::Weather;
 use firepond_core::buffer::BufferPool;
-use firepond_core::sys::clock::{now, sleep, sleep_until};
+use firepond_core::sys::clock::{now, sleep_until};
 use firepond_core::sys::disk::BoxFuture;
 use firepond_core::transport::{
     Connection, Handler, Listener, PeerAddress, Reply, Request, Transport,
 };
-use firepond_core::wire::MessageKind;
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,29 +64,10 @@ fn lost(why: &str) -> Error {
 
 impl GatedConnection {
     async fn call_through(&self, request: Request) -> Result<Reply> {
-        let fate: Fate = self.weather.fate(&self.name, self.peer());
-        if fate.cut {
+        if self.weather.is_cut(&self.name, self.peer()) {
             let until = request.deadline.min(now() + SILENCE);
             sleep_until(until).await;
             return Err(lost("cut off"));
-        }
-        if fate.delay > Duration::ZERO {
-            sleep(fate.delay).await;
-        }
-        if let Some(after) = fate.repeat_after {
-            // A client's message comes twice; a predecessor's comes when nobody waits for it any
-            // more.
-            match request.kind {
-                MessageKind::Update => self.deliver(&request, after),
-                MessageKind::Forward => {
-                    self.deliver(&request, after);
-                    return Err(lost("the request is late"));
-                }
-                _ => {}
-            }
-        }
-        if fate.lose_request {
-            return Err(lost("the request was lost"));
         }
         let mut noted = Request::new(request.kind, request.body.clone(), request.deadline);
         noted.payload = request.payload.clone();
@@ -95,22 +75,10 @@ impl GatedConnection {
         if let Ok(reply) = &reply {
             self.weather.note(&noted, reply);
         }
-        if fate.lose_reply || self.weather.is_cut(&self.name, self.peer()) {
+        if self.weather.is_cut(&self.name, self.peer()) {
             return Err(lost("the reply was lost"));
         }
         reply
-    }
-
-    /// The message later: nobody hears its reply.
-    fn deliver(&self, request: &Request, after: Duration) {
-        let deadline = request.deadline + after;
-        let mut again = Request::new(request.kind, request.body.clone(), deadline);
-        again.payload = request.payload.clone();
-        let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            sleep(after).await;
-            inner.call(again).await.ok();
-        });
     }
 }
 

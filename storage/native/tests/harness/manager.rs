@@ -27,7 +27,6 @@ pub struct Manager {
     /// Who follows: nodes by id, clients by 0.
     handles: Vec<(u32, RoutingHandle)>,
     cut: BTreeSet<u32>,
-    late: BTreeSet<u32>,
     incarnations: u64,
     pub namespaces: Vec<NamespaceInfo>,
     pub durability: Durability,
@@ -43,7 +42,6 @@ impl Manager {
             members: BTreeMap::new(),
             handles: Vec::new(),
             cut: BTreeSet::new(),
-            late: BTreeSet::new(),
             incarnations: 0,
             namespaces: Vec::new(),
             durability: Durability::Durable,
@@ -71,27 +69,9 @@ impl Manager {
         self.cut.insert(id);
     }
 
-    /// A node, or all clients (0), that hears nothing of new routing although its heartbeats
-    /// arrive.
-    pub fn delay(&mut self, id: u32) {
-        self.late.insert(id);
-    }
-
-    /// Heartbeats of the nodes that were cut off arrive again; new routing does not reach them yet.
-    pub fn hear(&mut self) {
-        self.late.append(&mut self.cut);
-    }
-
     /// The version of the routing.
     pub fn version(&self) -> u64 {
         self.version
-    }
-
-    /// Everyone hears everything again.
-    pub fn mend(&mut self) {
-        self.cut.clear();
-        self.late.clear();
-        self.publish();
     }
 
     pub fn is_cut(&self, id: u32) -> bool {
@@ -261,7 +241,7 @@ impl Manager {
     pub fn publish(&mut self) {
         self.version += 1;
         let routing = self.routing();
-        let hears = |id: &u32| !self.cut.contains(id) && !self.late.contains(id);
+        let hears = |id: &u32| !self.cut.contains(id);
         for (_, handle) in self.handles.iter().filter(|(id, _)| hears(id)) {
             handle.publish(routing.clone());
         }

@@ -46,23 +46,12 @@ struct Entry {
     before_commit: Option<(clock::Instant, Box<Entry>)>,
 }
 
-/// The room on a disk.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum Room {
-    #[default]
-    Ample,
-    /// Some updates find none, although the disk said that there is a little.
-    Scarce,
-    None,
-}
-
 const NO_MARKS: Marks = Marks { complete_through: ChangeStamp(0), purged_through: ChangeStamp(0) };
 
 struct Inner {
     life: u64,
     chunks: BTreeMap<ChunkId, Entry>,
-    room: Room,
-    slow_max_ms: u64,
+    is_full: bool,
     /// Chunks of which nothing can be read, not even what is known of them.
     broken: BTreeSet<ChunkId>,
     /// Changes the last byte of what it stores.
@@ -74,10 +63,10 @@ struct Inner {
 
 impl Default for Inner {
     fn default() -> Inner {
-        let (chunks, room) = (BTreeMap::new(), Room::Ample);
-        let (slow_max_ms, lying, served, marks) = (0, false, false, NO_MARKS);
+        let (chunks, is_full) = (BTreeMap::new(), false);
+        let (lying, served, marks) = (false, false, NO_MARKS);
         let (scrub_place, broken) = (ScrubPlace::default(), BTreeSet::new());
-        Inner { life: 0, chunks, room, slow_max_ms, broken, lying, served, marks, scrub_place }
+        Inner { life: 0, chunks, is_full, broken, lying, served, marks, scrub_place }
     }
 }
 
@@ -118,11 +107,7 @@ impl MemoryStore {
     }
 
     pub fn set_full(&self, full: bool) {
-        self.set_room(if full { Room::None } else { Room::Ample });
-    }
-
-    pub fn set_room(&self, room: Room) {
-        self.inner.lock().room = room;
+        self.inner.lock().is_full = full;
     }
 
     /// Nothing is known of a chunk any more.
@@ -133,11 +118,6 @@ impl MemoryStore {
     /// The disk changes what it stores from now on.
     pub fn set_lying(&self, lying: bool) {
         self.inner.lock().lying = lying;
-    }
-
-    /// How long every operation takes at most, beside the usual.
-    pub fn set_slow(&self, slow_max_ms: u64) {
-        self.inner.lock().slow_max_ms = slow_max_ms;
     }
 
     /// The committed version of a chunk rots, if there is one.
@@ -187,9 +167,7 @@ impl MemoryStore {
     }
 
     async fn pause(&self) {
-        let slow_max_ms = self.inner.lock().slow_max_ms;
-        let pause_ms = random::below(3) + random::below(slow_max_ms + 1);
-        clock::sleep(Duration::from_millis(pause_ms)).await;
+        clock::sleep(Duration::from_millis(random::below(3))).await;
     }
 }
 
@@ -272,11 +250,7 @@ impl Backend for MemoryStore {
         self.pause().await;
         let state = self.with(|inner| {
             let lying = inner.lying;
-            let scarce = match inner.room {
-                Room::Ample => false,
-                Room::Scarce => random::below(4) == 0,
-                Room::None => true,
-            };
+            let is_full = inner.is_full;
             let entry = inner.chunks.entry(write.chunk).or_default();
             if let Some(done) = check_order(entry, &write)? {
                 return Ok(done);
@@ -289,7 +263,7 @@ impl Backend for MemoryStore {
             if rotten && partial && !write.full_chunk {
                 return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
             }
-            if scarce && write.kind != UpdateKind::Remove {
+            if is_full && write.kind != UpdateKind::Remove {
                 return Err(Error::new(ErrorKind::DiskFull, "no room after all"));
             }
             let mut bytes = content(entry, &write, &payload);
@@ -483,11 +457,7 @@ impl Backend for MemoryStore {
     }
 
     fn disk_space(&self) -> (u64, u64) {
-        let free = match self.inner.lock().room {
-            Room::Ample => DISK_BYTES / 2,
-            Room::Scarce => 64 << 20,
-            Room::None => 0,
-        };
+        let free = if self.inner.lock().is_full { 0 } else { DISK_BYTES / 2 };
         (DISK_BYTES, free)
     }
 

@@ -158,7 +158,10 @@ mod tests {
         assert!(check(&[first(), read(3, b"")]).is_err(), "it is gone");
         assert!(check(&[first(), read(3, b"[0000")]).is_err(), "it is short");
         assert!(check(&[first(), read(3, b"[00001]\0")]).is_err(), "it is long");
-        assert!(check(&[first(), read(3, b"[0\000\01]")]).is_err(), "a hole where a byte stands");
+        assert!(
+            check(&[first(), read(3, b"[0\x0000\x0001]")]).is_err(),
+            "a hole where a byte stands"
+        );
         let second = || write(2, 3, &[(0, 7)], true);
         assert!(check(&[first(), second(), read(5, b"[00001]")]).is_err(), "it is stale");
         assert!(check(&[first(), second(), read(5, b"[00002]")]).is_ok());
