@@ -99,7 +99,7 @@ class Controller:
         async with self._published:
             self._published.notify_all()
         self.abandon()
-        async with self._deciding:
+        async with self._deciding, self._confirming:  # What comes after us sees that we stopped.
             await self.surroundings.run_blocking(self.store.close)
 
     def abandon(self) -> None:
@@ -110,8 +110,7 @@ class Controller:
     async def apply(self, event: Event, now_ns: int | None = None) -> tuple[State, State]:
         """Decides, persists, publishes. The states before and after; raises what refuses it."""
         async with self._deciding:
-            if self.failed.is_set():
-                raise ManagerNotLeader("this manager has stopped")
+            self._check_running()
             before = self.state
             now = self.surroundings.clock_ns() if now_ns is None else now_ns
             after, actions = decide(before, event, now)
@@ -221,6 +220,7 @@ class Controller:
         async with self._confirming:
             if self._confirmed_ns > since_ns:
                 return
+            self._check_running()
             began_ns = self.surroundings.clock_ns()
             try:
                 await self.surroundings.run_blocking(self.store.check_term)
@@ -228,6 +228,10 @@ class Controller:
                 self._fail(error)
                 raise
             self._confirmed_ns = began_ns
+
+    def _check_running(self) -> None:
+        if self._stopping or self.failed.is_set():
+            raise ManagerNotLeader("this manager has stopped")
 
     def _fail(self, error: BaseException) -> None:
         self.failure = FirepondError("the manager could not keep its state")

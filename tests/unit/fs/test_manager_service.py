@@ -13,8 +13,9 @@ import pytest
 
 from firepond.fs.config import ManagerSettings
 from firepond.fs.errors import ManagerNotLeader, StoreCorrupt
-from firepond.fs.ids import Incarnation
+from firepond.fs.ids import Incarnation, NodeId, RoutingVersion
 from firepond.fs.manager.controller import Controller, rules_of
+from firepond.fs.manager.events import AllocateNodeId, Register
 from firepond.fs.manager.store import ManagerStore, take_term
 from firepond.fs.routing_follower import Snapshot
 from firepond.fs.service.app import make_app
@@ -355,3 +356,37 @@ def test_records_of_the_first_format_are_read() -> None:
     after = ManagerStore(kv, take_term(kv)).load(rules_of(SETTINGS))
     assert after == before
     assert all(chain.served_version == chain.version for chain in after.chains.values())
+
+
+def test_a_stopped_manager_promises_nothing_and_did_not_fail() -> None:
+    """Goal: a request that arrives while the manager stops is refused, and is no fault of it.
+
+    Method: `stop`, then a registration, an event that changes nothing and newer routing.
+    Oracle: "not the leader" each time, the closed store is not asked, `failed` is not set.
+    """
+
+    class ClosingKv(FakeKv):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+        def begin(self) -> Any:
+            assert not self.closed, "a closed store was asked"
+            return super().begin()
+
+    async def inside() -> None:
+        kv = ClosingKv()
+        controller = Controller(ManagerStore(kv, take_term(kv)), SETTINGS)
+        controller.start()
+        await controller.stop()
+        event = Register(NodeId(1), Incarnation(7), "host:1", "host:1", ("storage",), ("/disk",))
+        with pytest.raises(ManagerNotLeader):
+            await controller.register(event, time.monotonic_ns())
+        with pytest.raises(ManagerNotLeader):
+            await controller.apply(AllocateNodeId())
+        with pytest.raises(ManagerNotLeader):
+            await controller.routing_since(RoutingVersion(1 << 40), 0.0, None)
+        assert not controller.failed.is_set()
+
+    asyncio.run(inside())
