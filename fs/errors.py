@@ -355,6 +355,19 @@ class UpdateUnproven(FirepondError):
     default_errno = _errno.EIO
 
 
+class ChunkLost(FirepondError):
+    """the chunk is damaged on every replica of its chain."""
+
+    kind = "chunk_lost"
+    code = 4017
+    retry = "never"
+    summary = "the chunk is damaged on every replica of its chain"
+    next_step = (
+        "restore the file from a backup; the chunk is good again once it is written as a whole"
+    )
+    default_errno = _errno.EIO
+
+
 class UpdateGap(FirepondError):
     """the update skips a version: an earlier one is missing on the replica."""
 
@@ -681,6 +694,7 @@ BY_CODE: dict[int, type[FirepondError]] = {
     4009: DiskFailed,
     4010: UpdateStale,
     4016: UpdateUnproven,
+    4017: ChunkLost,
     4011: UpdateGap,
     4012: ChunkBusy,
     4013: NoSuchTarget,
@@ -720,6 +734,7 @@ __all__ = [
     "ChunkBusy",
     "ChunkChecksumMismatch",
     "ChunkExists",
+    "ChunkLost",
     "ChunkNotFound",
     "Closed",
     "ClusterNotReady",

@@ -2,12 +2,15 @@
 
 mod harness;
 
-use firepond_core::ids::TargetId;
+use firepond_core::ErrorKind;
+use firepond_core::ids::{ChainTableId, ChainTableVersion, ChunkId, NamespaceId, TargetId};
+use firepond_core::routing::{Durability, NamespaceInfo, PublicState};
 use firepond_core::sys::{clock, random};
+use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::chain::Backend;
 use firepond_storage::scrub::{PASS_INTERVAL, Scrubber};
 use firepond_storage::store::ScrubPlace;
-use harness::{Cluster, TestClient, chunk};
+use harness::{Cluster, TestClient, chunk, update};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -155,4 +158,66 @@ async fn mended_when_there_is_room() {
     assert!(!store.is_rotten(chunk(5)));
     assert_eq!(replica.findings.unrepaired_count(), 0);
     scrubbing.abort();
+}
+
+/// Goal: a chunk that is rotten on every replica is an error at once, for readers and for writers of
+/// a part, and harms no replica; a replica that is away with a good copy is waited for. Oracle: the
+/// kinds, the clock, the bytes.
+#[tokio::test(start_paused = true)]
+async fn lost_chunks_are_errors_at_once() {
+    random::seed_thread(64);
+    let (mut cluster, client) = filled(3).await;
+    cluster.nodes.iter().for_each(|node| node.store.rot(chunk(5)));
+    let begin = clock::now();
+    let error = client.read(chunk(5)).await.expect_err("no good copy");
+    assert_eq!(error.kind(), ErrorKind::ChunkLost, "{error}");
+    let error = client.write(chunk(5), 3, b"part").await.expect_err("no good copy");
+    assert_eq!(error.kind(), ErrorKind::ChunkLost, "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    let serving = cluster.manager.lock().states();
+    assert!(serving.iter().all(|(_, state)| *state == PublicState::Serving), "{serving:?}");
+    client.send(update(chunk(5), UpdateKind::Replace, 0, b"anew")).await.expect("a whole chunk");
+    assert_eq!(client.bytes(chunk(5)).await.expect("there"), b"anew");
+    cluster.kill(2);
+    (0..2).for_each(|index| cluster.nodes[index].store.rot(chunk(6)));
+    let reader = client.clone();
+    let reading = tokio::spawn(async move { reader.bytes(chunk(6)).await });
+    clock::sleep(Duration::from_secs(3)).await;
+    cluster.restart(2).await;
+    assert_eq!(reading.await.expect("the reader").expect("there"), [6; CHUNK_BYTES]);
+}
+
+/// Goal: a value of class `cache` that is rotten on every replica is a miss at once, whoever is
+/// away, and its key is free again. Oracle: the kind, the clock, another value under that key.
+#[tokio::test(start_paused = true)]
+async fn lost_values_make_room() {
+    random::seed_thread(65);
+    let mut cluster = Cluster::start(2).await;
+    let namespace = NamespaceId(3);
+    {
+        let mut manager = cluster.manager.lock();
+        manager.durability = Durability::Cache;
+        manager.namespaces.push(NamespaceInfo {
+            id: namespace,
+            name: "cache".into(),
+            table: ChainTableId(1),
+            table_version: ChainTableVersion(1),
+            class: Durability::Cache,
+            capacity_bytes: 100_000,
+        });
+        manager.publish();
+    }
+    let (client, key) = (cluster.client(), ChunkId::kv(namespace, &[1; 32]));
+    client.send(update(key, UpdateKind::Create, 0, b"one")).await.expect("put");
+    cluster.kill(1);
+    cluster.nodes[0].store.rot(key);
+    let begin = clock::now();
+    let error = client.read(key).await.expect_err("no good copy");
+    assert_eq!(error.kind(), ErrorKind::ChunkLost, "{error}");
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    clock::sleep(Duration::from_secs(1)).await;
+    client.send(update(key, UpdateKind::Create, 0, b"two")).await.expect("the key is free");
+    assert_eq!(client.bytes(key).await.expect("there"), b"two");
+    clock::sleep(Duration::from_secs(1)).await;
+    assert_eq!(client.bytes(key).await.expect("still there"), b"two");
 }

@@ -62,6 +62,8 @@ pub enum ErrorKind {
     UpdateStale = 4010,
     /// so many others wrote the chunk that it is not known whether this write happened before.
     UpdateUnproven = 4016,
+    /// the chunk is damaged on every replica of its chain.
+    ChunkLost = 4017,
     /// the update skips a version: an earlier one is missing on the replica.
     UpdateGap = 4011,
     /// another update of the chunk is in flight.
@@ -120,7 +122,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// All kinds, in the order of the table.
-    pub const ALL: [ErrorKind; 55] = [
+    pub const ALL: [ErrorKind; 56] = [
         ErrorKind::InvalidArgument,
         ErrorKind::Internal,
         ErrorKind::DeadlineExceeded,
@@ -149,6 +151,7 @@ impl ErrorKind {
         ErrorKind::DiskFailed,
         ErrorKind::UpdateStale,
         ErrorKind::UpdateUnproven,
+        ErrorKind::ChunkLost,
         ErrorKind::UpdateGap,
         ErrorKind::ChunkBusy,
         ErrorKind::NoSuchTarget,
@@ -209,6 +212,7 @@ impl ErrorKind {
             ErrorKind::DiskFailed => "disk_failed",
             ErrorKind::UpdateStale => "update_stale",
             ErrorKind::UpdateUnproven => "update_unproven",
+            ErrorKind::ChunkLost => "chunk_lost",
             ErrorKind::UpdateGap => "update_gap",
             ErrorKind::ChunkBusy => "chunk_busy",
             ErrorKind::NoSuchTarget => "no_such_target",
@@ -270,6 +274,7 @@ impl ErrorKind {
             ErrorKind::DiskFailed => Retry::AfterRouting,
             ErrorKind::UpdateStale => Retry::Never,
             ErrorKind::UpdateUnproven => Retry::Never,
+            ErrorKind::ChunkLost => Retry::Never,
             ErrorKind::UpdateGap => Retry::Same,
             ErrorKind::ChunkBusy => Retry::Same,
             ErrorKind::NoSuchTarget => Retry::AfterRouting,
@@ -331,6 +336,7 @@ impl ErrorKind {
             ErrorKind::DiskFailed => libc::EIO,
             ErrorKind::UpdateStale => libc::EIO,
             ErrorKind::UpdateUnproven => libc::EIO,
+            ErrorKind::ChunkLost => libc::EIO,
             ErrorKind::UpdateGap => libc::EIO,
             ErrorKind::ChunkBusy => libc::EBUSY,
             ErrorKind::NoSuchTarget => libc::EAGAIN,
@@ -410,6 +416,7 @@ impl ErrorKind {
             ErrorKind::UpdateUnproven => {
                 "so many others wrote the chunk that it is not known whether this write happened before"
             }
+            ErrorKind::ChunkLost => "the chunk is damaged on every replica of its chain",
             ErrorKind::UpdateGap => {
                 "the update skips a version: an earlier one is missing on the replica"
             }
@@ -504,6 +511,9 @@ impl ErrorKind {
             ErrorKind::UpdateStale => "none: the sender gave the write up before",
             ErrorKind::UpdateUnproven => {
                 "read the chunk to see whether the write is in it, and write again if it is not"
+            }
+            ErrorKind::ChunkLost => {
+                "restore the file from a backup; the chunk is good again once it is written as a whole"
             }
             ErrorKind::UpdateGap => "none: the predecessor sends the whole chunk",
             ErrorKind::ChunkBusy => "none: it is tried again",

@@ -4,6 +4,7 @@ mod chain_world;
 
 use chain_world::{CHAIN, World, chunk, deadline, read, update};
 use firepond_core::ErrorKind;
+use firepond_core::routing::Durability;
 use firepond_core::sys::clock::now;
 use firepond_core::transport::SinkSlice;
 use parking_lot::Mutex;
@@ -136,6 +137,37 @@ async fn reads_fail_over_one_by_one() {
     }
     let missing = outcomes[300].as_ref().expect_err("missing");
     assert_eq!(missing.kind(), ErrorKind::ChunkNotFound);
+}
+
+/// Goal: a chunk that is damaged everywhere is an error at once, of that read alone; a replica that
+/// is away may have it, and is waited for, unless the chain may lose values. Oracle: kinds and
+/// times.
+#[tokio::test(start_paused = true)]
+async fn lost_chunks_fail_at_once() {
+    let mut world = World::new(3).await;
+    for replica in &world.replicas {
+        replica.refuse_chunk(chunk(7), ErrorKind::ChunkChecksumMismatch);
+    }
+    let client = world.client();
+    let read_both = async |patience_ms| {
+        let begin = now();
+        let reads = vec![read(chunk(7), 16), read(chunk(8), 16)];
+        let mut outcomes = client.batch_read(reads, deadline(patience_ms)).await;
+        outcomes.pop().expect("two").expect("the neighbour is whole");
+        let error = outcomes.pop().expect("one").expect_err("no good copy");
+        (error.kind(), begin.elapsed())
+    };
+    let (kind, taken) = read_both(60_000).await;
+    assert_eq!(kind, ErrorKind::ChunkLost);
+    assert!(taken < Duration::from_millis(10), "{taken:?}");
+    world.publish_with(&[0, 1], &[2], Durability::Durable);
+    let (kind, taken) = read_both(2000).await;
+    assert_eq!(kind, ErrorKind::DeadlineExceeded);
+    assert!(taken > Duration::from_millis(1000), "{taken:?}");
+    world.publish_with(&[0, 1], &[2], Durability::Cache);
+    let (kind, taken) = read_both(60_000).await;
+    assert_eq!(kind, ErrorKind::ChunkLost);
+    assert!(taken < Duration::from_millis(10), "{taken:?}");
 }
 
 /// Goal: bytes that changed on the way are never handed out. Oracle: another replica's bytes.

@@ -141,8 +141,11 @@ async fn apply<B: Backend>(replica: &Replica<B>, write: ChunkWrite) -> Result<Ve
     let mut result = replica.backend.apply(replica.target, write.clone()).await;
     if matches!(&result, Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch) {
         // A partial write touched a rotten block: mend the chunk, then write again.
-        if replica.repair_locked(chunk).await.is_ok() {
-            result = replica.backend.apply(replica.target, write).await;
+        match replica.repair_locked(chunk).await {
+            Ok(()) => result = replica.backend.apply(replica.target, write).await,
+            // For good: the sender must not try until its deadline.
+            Err(lost) if lost.kind() == ErrorKind::ChunkLost => result = Err(lost),
+            Err(_) => {}
         }
     }
     if commit {

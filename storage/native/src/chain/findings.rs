@@ -3,7 +3,7 @@
 
 use firepond_core::ids::ChunkId;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bad chunks that are remembered; more are counted and not told of.
@@ -22,30 +22,47 @@ pub struct Findings {
     pub repaired_count: AtomicU64,
     /// When the scrubber had seen every chunk last, in seconds since 1970.
     pub last_pass_unix_s: AtomicU64,
-    known: Mutex<BTreeSet<ChunkId>>,
+    /// Bad chunks, and whether no replica has a good copy.
+    known: Mutex<BTreeMap<ChunkId, bool>>,
 }
 
 impl Findings {
     /// A chunk is bad; says whether that is news.
     pub fn bad(&self, chunk: ChunkId) -> bool {
         let mut known = self.known.lock();
-        if known.contains(&chunk) {
+        if known.contains_key(&chunk) {
             return false;
         }
         self.bad_count.fetch_add(1, Ordering::Relaxed);
-        known.len() < KNOWN_MAX_COUNT && known.insert(chunk)
+        let room = known.len() < KNOWN_MAX_COUNT;
+        if room {
+            known.insert(chunk, false);
+        }
+        room
+    }
+
+    /// No replica has a good copy of a chunk that is bad here.
+    pub fn lost(&self, chunk: ChunkId) {
+        if let Some(lost) = self.known.lock().get_mut(&chunk) {
+            *lost = true;
+        }
     }
 
     /// A bad chunk is good again.
     pub fn repaired(&self, chunk: ChunkId) {
-        if self.known.lock().remove(&chunk) {
+        if self.known.lock().remove(&chunk).is_some() {
             self.repaired_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The chunks that are bad until now, as far as they are remembered.
     pub fn unrepaired(&self) -> Vec<ChunkId> {
-        self.known.lock().iter().copied().collect()
+        self.known.lock().keys().copied().collect()
+    }
+
+    /// Those of them that no replica had a good copy of.
+    pub fn all_lost(&self) -> Vec<ChunkId> {
+        self.known.lock().iter().filter(|(_, lost)| **lost).map(|(chunk, _)| *chunk).collect()
     }
 
     /// Chunks that are bad and that nobody could make good until now.
@@ -72,5 +89,9 @@ mod tests {
         let counts = (count(&findings.bad_count), count(&findings.repaired_count));
         assert_eq!(counts, (2, 1));
         assert_eq!(findings.unrepaired_count(), 1);
+        assert_eq!(findings.all_lost(), []);
+        findings.lost(chunk);
+        findings.lost(ChunkId([2; 16]));
+        assert_eq!(findings.all_lost(), [chunk]);
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use firepond_core::checksum::crc32c;
 use firepond_core::ids::ChunkId;
 use firepond_core::payload::Payload;
-use firepond_core::routing::{ChainTarget, Durability};
+use firepond_core::routing::{ChainTarget, Durability, PublicState};
 use firepond_core::sys::clock::now;
 use firepond_core::transport::Request;
 use firepond_core::wire::MessageKind;
@@ -71,7 +71,7 @@ impl<B: Backend> Replica<B> {
     /// Mends a chunk whose committed version is rotten.
     ///
     /// # Errors
-    /// When no replica has the version, or the store fails.
+    /// `ChunkLost`, or when no replica has the version now, or the store fails.
     pub(crate) async fn repair(self: &Arc<Self>, chunk: ChunkId) -> Result<()> {
         let replica = Arc::clone(self);
         to_its_end(async move {
@@ -133,35 +133,50 @@ impl<B: Backend> Replica<B> {
     ) -> Result<(Bytes, ChainTarget)> {
         let news = self.findings.bad(chunk);
         let found = self.fetch(chunk, wanted).await;
-        let durable = self.standing().durability == Durability::Durable;
-        match &found {
-            // Values of the class `cache` may be lost at a crash: a miss, and nobody's business.
-            Err(error) if news && durable => tracing::warn!(
+        let Err(error) = &found else { return found };
+        if error.kind() == ErrorKind::ChunkLost {
+            self.findings.lost(chunk);
+        }
+        // Values of the class `cache` may be lost at a crash: a miss, and nobody's business.
+        if news && self.standing().durability == Durability::Durable {
+            tracing::warn!(
                 %chunk, target_id = self.target.0, %error, "a rotten chunk cannot be mended"
-            ),
-            _ => {}
+            );
         }
         found
     }
 
     /// The bytes of exactly this version from another serving replica.
+    ///
+    /// # Errors
+    /// `ChunkLost` when it is certain that no replica has them: every other one is rotten, too, and
+    /// none is away that could bring them back; a value that may be lost waits for nobody.
     async fn fetch(&self, chunk: ChunkId, wanted: &VersionState) -> Result<(Bytes, ChainTarget)> {
         let routing = self.node.peers.routing().current();
+        let chain = routing.chain(self.chain)?;
         let mut last =
-            Error::new(ErrorKind::ChunkChecksumMismatch, "no other replica to mend from")
-                .with("chunk", chunk);
-        for other in routing.chain(self.chain)?.serving().rev() {
-            if other.target == self.target {
+            Error::new(ErrorKind::ChunkChecksumMismatch, "no other replica to mend from");
+        let mut hopeless = true;
+        for other in chain.targets.iter().rev().filter(|other| other.target != self.target) {
+            if other.state != PublicState::Serving {
+                hopeless &= chain.durability == Durability::Cache;
                 continue;
             }
             match self.fetch_from(*other, chunk, wanted).await {
                 Ok(bytes) => return Ok((bytes, *other)),
-                Err(error) => last = error,
+                Err(error) => {
+                    hopeless &= error.kind() == ErrorKind::ChunkLost;
+                    last = error;
+                }
             }
         }
-        Err(last)
+        if hopeless {
+            last = Error::new(ErrorKind::ChunkLost, "every replica of the chunk is damaged");
+        }
+        Err(last.with("chunk", chunk).with("chain", self.chain))
     }
 
+    /// As `fetch`, from one replica: `ChunkLost` says that its copy is rotten, too.
     async fn fetch_from(
         &self,
         other: ChainTarget,
@@ -184,6 +199,10 @@ impl<B: Backend> Replica<B> {
         let results = decode_table::<ReadResult>(&reply.body)?;
         let found = results.first().ok_or_else(|| Error::internal("an empty batch came back"))?;
         let bytes = reply.payload.complete().await?;
+        if found.status.get() == ErrorKind::ChunkChecksumMismatch as u16 {
+            let why = "the other replica's copy is rotten";
+            return Err(Error::new(ErrorKind::ChunkLost, why).with("target", other.target));
+        }
         let equal = found.status.get() == 0
             && found.version.get() == wanted.version.0
             && bytes.len() == wanted.len as usize
@@ -191,7 +210,6 @@ impl<B: Backend> Replica<B> {
         if !equal {
             let why = "the other replica does not have this version";
             return Err(Error::new(ErrorKind::ChunkChecksumMismatch, why)
-                .with("chunk", chunk)
                 .with("target", other.target));
         }
         Ok(Bytes::copy_from_slice(bytes))

@@ -253,7 +253,9 @@ impl Update {
                 actions.push(Action::Expel { to, chain_version, full: true });
                 self.pause(actions);
             }
-            ErrorKind::DiskFull | ErrorKind::InvalidArgument => self.link = Link::Refused(error),
+            ErrorKind::DiskFull | ErrorKind::InvalidArgument | ErrorKind::ChunkLost => {
+                self.link = Link::Refused(error)
+            }
             ErrorKind::PayloadChecksumMismatch if self.repeats < HEALS_MAX_COUNT => {
                 self.repeats += 1;
                 self.pause(actions);

@@ -68,8 +68,12 @@ pub(super) async fn evict<B: Backend>(
     if standing.check_client_update(standing.chain_version).is_err() {
         return 0;
     }
-    let tight = replica.promised.is_tight(replica.backend.disk_space());
     let mut evicted = 0;
+    if standing.durability == Durability::Cache {
+        // A key whose value is damaged for good would be neither found nor free to be put.
+        evicted += remove_all(replica, replica.findings.all_lost()).await;
+    }
+    let tight = replica.promised.is_tight(replica.backend.disk_space());
     for id in replica.values.namespaces() {
         let namespace = routing.namespaces.iter().find(|one| one.id == id);
         let (share, class) = match namespace {
@@ -129,6 +133,7 @@ async fn remove<B: Backend>(replica: &Arc<Replica<B>>, chunk: ChunkId) -> bool {
     match replica.update(update, Payload::empty()).await {
         Ok(_) => {
             replica.values.committed(chunk, None);
+            replica.findings.repaired(chunk);
             replica.node.evicted_count.fetch_add(1, Ordering::Relaxed);
             true
         }

@@ -3,7 +3,8 @@
 //! Why the replica is picked by a hash of the chunk: all replicas share the load, and the same
 //! bytes are always asked of the same one, so that a chunk occupies one host's page cache and not
 //! three.
-//! Invariants: a read ends with bytes whose checksum was verified or with an error of its own.
+//! Invariants: a read ends with bytes whose checksum was verified or with an error of its own; one
+//! that all replicas of its chain answered with "damaged" ends at once.
 
 use super::chain_client::{ChainClient, ChunkRead, ReadOutcome};
 use super::join::join_all;
@@ -41,8 +42,7 @@ impl ChainClient {
                 let error = Error::invalid("a read's sink is shorter than the read");
                 outcomes[index] = Some(Err(error.with("chunk", read.chunk)));
             } else {
-                let target = TargetId::default();
-                pending.push(PendingRead { index, read, failed: vec![], target, error: None });
+                pending.push(PendingRead::new(index, read));
             }
         }
         let routing = self.peers.routing().current();
@@ -117,9 +117,11 @@ impl ChainClient {
                 for (mut pending, outcome) in reads.into_iter().zip(outcomes) {
                     match outcome {
                         Err(error) if error.retry() != Retry::Never => {
-                            pending.failed.push(pending.target);
-                            pending.error = Some(error);
-                            failed.push(pending);
+                            pending.fail(error);
+                            match pending.lost(&self.peers.routing().current()) {
+                                Some(lost) => settled.push((pending.index, Err(lost))),
+                                None => failed.push(pending),
+                            }
                         }
                         outcome => settled.push((pending.index, outcome)),
                     }
@@ -127,8 +129,7 @@ impl ChainClient {
             }
             Err(error) => {
                 for mut pending in reads {
-                    pending.failed.push(pending.target);
-                    pending.error = Some(error.clone());
+                    pending.fail(error.clone());
                     failed.push(pending);
                 }
                 if error.retry() == Retry::Never {
@@ -256,7 +257,7 @@ async fn pause(
     let waited = tries.pause(routing, current.version, first).await;
     let mut settled = Settled::new();
     for mut pending in stuck {
-        pending.failed.clear();
+        pending.forget_failed();
         match &waited {
             Ok(()) if now() < tries.deadline() => failed.push(pending),
             Ok(()) => settled.push((pending.index, Err(too_late(pending.error.as_ref())))),

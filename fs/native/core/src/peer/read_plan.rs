@@ -7,7 +7,7 @@ use super::chain_client::{ChunkRead, ReadOutcome};
 use crate::checksum::crc32c;
 use crate::ids::{ChunkVersion, TargetId};
 use crate::payload::Payload;
-use crate::routing::Routing;
+use crate::routing::{ChainTarget, Durability, PublicState, Routing};
 use crate::transport::{SinkPlan, SinkSlice};
 use crate::wire::storage::{ReadIo, ReadResult, decode_table};
 use crate::{Error, ErrorKind, Result};
@@ -20,6 +20,8 @@ pub(super) struct PendingRead {
     pub(super) read: ChunkRead,
     /// Targets that failed since the last pause.
     pub(super) failed: Vec<TargetId>,
+    /// Those of them whose copy is damaged.
+    pub(super) damaged: Vec<TargetId>,
     /// Whom the current try asks.
     pub(super) target: TargetId,
     /// Why the last try failed.
@@ -27,6 +29,44 @@ pub(super) struct PendingRead {
 }
 
 impl PendingRead {
+    /// A read that nobody was asked for yet.
+    pub(super) fn new(index: usize, read: ChunkRead) -> PendingRead {
+        let (failed, damaged) = (Vec::new(), Vec::new());
+        PendingRead { index, read, failed, damaged, target: TargetId::default(), error: None }
+    }
+
+    /// The replica that was asked failed it.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.failed.push(self.target);
+        if error.kind() == ErrorKind::ChunkChecksumMismatch {
+            self.damaged.push(self.target);
+        }
+        self.error = Some(error);
+    }
+
+    /// The replicas may be asked anew.
+    pub(super) fn forget_failed(&mut self) {
+        self.failed.clear();
+        self.damaged.clear();
+    }
+
+    /// What the read ends with if no replica is left that could have the bytes: all of them said
+    /// that their copy is damaged. One that is away may bring a good copy back, unless its chain is
+    /// one that may lose values.
+    pub(super) fn lost(&self, routing: &Routing) -> Option<Error> {
+        let chain = routing.chain(self.read.chain).ok()?;
+        let counts = |one: &&ChainTarget| {
+            chain.durability == Durability::Durable || one.state == PublicState::Serving
+        };
+        let mut members = chain.targets.iter().filter(counts);
+        let lost = !self.damaged.is_empty()
+            && members.all(|member| self.damaged.contains(&member.target));
+        lost.then(|| {
+            let why = "every replica of the chunk is damaged";
+            self.locate(Error::new(ErrorKind::ChunkLost, why))
+        })
+    }
+
     /// The row that asks for it.
     pub(super) fn row(&self, routing: &Routing) -> ReadIo {
         self.row_to(routing, self.target)

@@ -204,6 +204,16 @@ impl World {
     /// Publishes newer routing in which these replicas serve, in this order, and the others are
     /// dead.
     pub(crate) fn publish(&mut self, serving: &[usize]) {
+        self.publish_with(serving, &[], Durability::Durable);
+    }
+
+    /// As `publish`, with replicas that are away, of a chain of some class.
+    pub(crate) fn publish_with(
+        &mut self,
+        serving: &[usize],
+        away: &[usize],
+        durability: Durability,
+    ) {
         self.version += 1;
         let node = |index: usize| NodeInfo {
             id: NodeId(index as u32 + 1),
@@ -213,19 +223,21 @@ impl World {
             incarnation: Incarnation(1),
             alive: serving.contains(&index),
         };
-        let target = |index: &usize| ChainTarget {
+        let target = |(index, state): (&usize, PublicState)| ChainTarget {
             target: TargetId(*index as u64 + 100),
             node: NodeId(*index as u32 + 1),
-            state: PublicState::Serving,
+            state,
         };
+        let serving = serving.iter().map(|index| (index, PublicState::Serving));
+        let away = away.iter().map(|index| (index, PublicState::Offline));
         let mut routing = Routing::default();
         routing.version = RoutingVersion(u64::from(self.version));
         routing.nodes = (0..self.replicas.len()).map(node).collect();
         routing.chains = vec![ChainInfo {
             id: CHAIN,
             version: ChainVersion(self.version),
-            durability: Durability::Durable,
-            targets: serving.iter().map(target).collect(),
+            durability,
+            targets: serving.chain(away).map(target).collect(),
         }];
         routing.reindex();
         assert!(self.routing.publish(routing));
