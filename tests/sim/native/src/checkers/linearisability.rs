@@ -109,7 +109,8 @@ pub(super) mod tests {
     use bytes::Bytes;
 
     pub(in super::super) fn chunk(updates: Vec<Update>, reads: Vec<Read>) -> Chunk {
-        Chunk { place: Place { slot: 0, number: 0 }, updates, reads }
+        let place = Place { slot: 0, number: 0 };
+        Chunk { place, updates, reads, last_blackout: 0 }
     }
 
     pub(in super::super) fn update(
