@@ -2,7 +2,8 @@
 
 Owns: stamping (every change of a persisted item carries the next routing version), eviction, and
 the evaluation of chains. Never: which event does what (`decide`).
-Invariant: the version grows by one if and only if a persisted item changed.
+Invariants: the version grows by one if and only if a persisted item changed; that of a chain by one
+at most, however often it is evaluated, as nobody sees what is in between.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from firepond.fs.ids import ChainId, Incarnation, NodeId, RoutingVersion, TargetId
+from firepond.fs.ids import ChainId, ChainVersion, Incarnation, NodeId, RoutingVersion, TargetId
 from firepond.fs.manager import intents, transitions
 from firepond.fs.manager.events import Action, Note
 from firepond.fs.manager.model import (
@@ -173,10 +174,10 @@ class Draft:
         }
         departed = self.departed.get(chain.id, frozenset())
         applied = transitions.apply(chain, reported, departed, self._room_to_sync(chain))
-        after = intents.settle(chain, applied)
+        after = self._in_one_step(intents.settle(chain, applied))
         if after is not chain:
             self.put_chain(after)
-        if after.version != chain.version:
+        if after.members != chain.members:
             self._note_departures(chain, after)
             self._drop_targets(chain, after)
             self._use_room(chain, after)
@@ -186,6 +187,14 @@ class Draft:
         for target, local in reported.items():
             if local.replaced:  # The chain knows now; the next decision is about the new target.
                 self.locals[target] = replace(local, replaced=False)
+
+    def _in_one_step(self, chain: Chain) -> Chain:
+        """The chain under the version that follows the one before this decision, at most."""
+        before = self.before.chains.get(chain.id)
+        if before is None or chain.version <= before.version + 1:
+            return chain
+        version = ChainVersion(before.version + 1)
+        return replace(chain, version=version, served_version=min(chain.served_version, version))
 
     def _note_departures(self, before: Chain, after: Chain) -> None:
         """Who left the serving ones and is complete until somebody serves without them."""
@@ -211,7 +220,7 @@ class Draft:
                 self.note("target removed", chain=before.id, target=member.target)
 
     def _note_order(self, before: Chain, after: Chain) -> None:
-        if after.version == before.version and after.preferred == before.preferred:
+        if after.members == before.members and after.preferred == before.preferred:
             return
         self.disordered.pop(after.id, None)
         if intents.is_whole(after) and intents.next_to_move(after) is not None:

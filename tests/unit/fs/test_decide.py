@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from firepond.fs.manager.events import (
 )
 from firepond.fs.manager.model import CACHE_TABLE, FILE_TABLE, Durability, LocalState
 from firepond.fs.manager.report import cluster_status
-from tests.unit.fs.manager_kit import MILLISECOND, Manager, ready
+from tests.unit.fs.manager_kit import MILLISECOND, RULES, Manager, ready
 
 
 def beat_all(manager: Manager, nodes: list[NodeId], milliseconds: int) -> None:
@@ -99,6 +100,27 @@ def test_all_dead_in_one_decision_are_all_complete() -> None:
         manager.register(node, 78)
     manager.settle(nodes)
     assert manager.states() == ["serving"] * 3
+
+
+def test_a_chain_takes_one_step_in_a_decision() -> None:
+    """Goal: a chain that is looked at again in one decision, as a sync ended and made room, still
+    gets one new version. Method: one sync a node; the last source dies while all others sync or
+    wait for room. Oracle: `Manager.do`, and that some chain did both at once."""
+    manager, (first, second, source) = ready(rules=replace(RULES, resyncs_per_node=1))
+    for node in (first, second):
+        manager.register(node, node * 1000 + 1)
+    for node in (first, second, source):
+        manager.beat(node)
+    before = manager.state.chains
+    assert any(str(one.state) == "waiting" for chain in before.values() for one in chain.members)
+    manager.do(Observed(gone=((source, manager.lives[source]),)))
+    both = [
+        [str(one.state) for one in chain.members] == ["serving", "syncing", "offline"]
+        for chain in manager.state.chains.values()
+    ]
+    assert any(both), manager.state.chains
+    for chain in manager.state.chains.values():
+        assert chain.served_version <= chain.version
 
 
 def test_death_waits_for_those_in_doubt() -> None:
