@@ -73,6 +73,29 @@ async fn writes_are_read_back() {
     }
 }
 
+/// Goal: parts of one buffer land where they belong, more of them than a ring holds, and a bad part
+/// is refused. Oracle: the bytes, the kind.
+#[tokio::test]
+async fn scattered_writes_are_read_back() {
+    for (disk, _directory) in disks() {
+        let pool = pool();
+        let file = disk.open(Path::new(NAME), true).expect("open");
+        file.set_len(2 * 600 * 4096).expect("grow");
+        let mut buffer = pool.acquire(600 * 4096).await.expect("room");
+        buffer.chunks_mut(4096).zip(0..).for_each(|(page, number)| page.fill((number % 251) as u8));
+        let payload = Payload::from_buffer(buffer);
+        let part = |page: usize| (page * 4096..(page + 1) * 4096, page as u64 * 2 * 4096);
+        file.write_scattered(payload.clone(), (0..600).map(part).collect()).await.expect("write");
+        for page in [0_usize, 1, 255, 256, 599] {
+            let found = read(&*file, &pool, page as u64 * 2 * 4096, 4096).await;
+            assert_eq!(found, vec![(page % 251) as u8; 4096]);
+        }
+        let bad = vec![(0..4096, 0), (0..100, 4096)];
+        let refused = file.write_scattered(payload, bad).await.expect_err("unaligned");
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    }
+}
+
 /// Goal: a dropped future harms nothing: the write runs to its end and the memory lives until then.
 /// Method: drop writes at once and reuse the pool. Oracle: all or nothing of each write, on disk.
 #[tokio::test]

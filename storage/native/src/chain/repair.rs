@@ -209,8 +209,9 @@ impl<B: Backend> Replica<B> {
             && crc32c(bytes) == wanted.checksum;
         if !equal {
             let why = "the other replica does not have this version";
-            return Err(Error::new(ErrorKind::ChunkChecksumMismatch, why)
-                .with("target", other.target));
+            return Err(
+                Error::new(ErrorKind::ChunkChecksumMismatch, why).with("target", other.target)
+            );
         }
         Ok(Bytes::copy_from_slice(bytes))
     }

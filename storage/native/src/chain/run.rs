@@ -167,8 +167,8 @@ impl<B: Backend> Replica<B> {
 pub(crate) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let running = task::spawn(work);
-    running.await.map_err(|error| Error::internal(format!("work on a chunk ended: {error}")))?
+    let ended = task::to_its_end(work).await;
+    ended.map_err(|error| Error::internal(format!("work on a chunk ended: {error}")))?
 }
 
 fn check(standing: &Standing, job: &Job) -> Result<()> {

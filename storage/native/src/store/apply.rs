@@ -2,26 +2,24 @@
 //!
 //! Steps: lock the chunk → decide → take pages and write them, while the payload arrives → make the
 //! record → hand it to the committer → answer when it is durable.
-//! Invariants: it runs to its end although its caller is gone, for the kernel may still write into
-//! pages that it took; a failure before the record exists gives the pages back.
+//! Invariants: up to the committer it runs to its end although its caller is gone, for the kernel may
+//! still write into pages that it took; a failure before the record exists gives the pages back.
 
-use super::committer::Job;
 use super::content::Draft;
 use super::core::Core;
 use super::image::Image;
+use super::job::{Durable, Job};
 use super::locks::ChunkGuard;
 use super::log_block::LoggedPage;
-use super::record::{ChunkKey, Record, Version, released_by};
+use super::record::{ChunkKey, Record, Version};
 use super::rules::{self, Decision};
 use super::types::{ChunkWrite, VersionState};
-use firepond_core::ids::ChangeStamp;
 use firepond_core::routing::Durability;
 use firepond_core::sys::{clock, task};
 use firepond_core::wire::storage::UpdateKind;
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::oneshot;
 
 /// Applies an update of a chunk.
 pub(super) async fn apply(
@@ -31,14 +29,22 @@ pub(super) async fn apply(
 ) -> Result<VersionState> {
     rules::check_arguments(&write).map_err(|error| key.describe(error))?;
     let core = Arc::clone(core);
-    let applied = task::spawn(async move { apply_locked(&core, key, write).await });
-    let result = applied
+    let applied = task::to_its_end(async move { apply_locked(&core, key, write).await });
+    let applied = applied
         .await
         .unwrap_or_else(|error| Err(Error::internal("an update was lost").with("cause", error)));
-    result.map_err(|error| key.describe(error))
+    let durable = match applied {
+        Ok((state, durable)) => durable.wait().await.map(|()| state),
+        Err(error) => Err(error),
+    };
+    durable.map_err(|error| key.describe(error))
 }
 
-async fn apply_locked(core: &Arc<Core>, key: ChunkKey, write: ChunkWrite) -> Result<VersionState> {
+async fn apply_locked(
+    core: &Arc<Core>,
+    key: ChunkKey,
+    write: ChunkWrite,
+) -> Result<(VersionState, Durable)> {
     let guard = core.locks.lock(key).await;
     core.check_disk()?;
     core.target(key.target)?;
@@ -46,13 +52,14 @@ async fn apply_locked(core: &Arc<Core>, key: ChunkKey, write: ChunkWrite) -> Res
     let now_ns = clock::steady_unix_ns();
     let age = core.options.tombstone_age;
     match rules::decide(record.as_deref(), &write, now_ns, age)? {
-        Decision::Committed(state) => return Ok(state),
-        Decision::Pending(state) if !write.commit => return Ok(state),
+        Decision::Committed(state) => return Ok((state, Durable::DONE)),
+        Decision::Pending(state) if !write.commit => return Ok((state, Durable::DONE)),
         Decision::Pending(state) => {
             let record = record.as_deref().cloned().unwrap_or_default();
             let next = super::commit::promoted(&record, write.chain_version, now_ns);
-            hand_over(core, key, guard, Some(&record), next, vec![], Durability::Durable).await?;
-            return Ok(VersionState { chain_version: write.chain_version, ..state });
+            let old = Some(&record);
+            let durable = hand_over(core, key, guard, old, next, vec![], Durability::Durable);
+            return Ok((VersionState { chain_version: write.chain_version, ..state }, durable));
         }
         Decision::Apply => {}
     }
@@ -61,8 +68,8 @@ async fn apply_locked(core: &Arc<Core>, key: ChunkKey, write: ChunkWrite) -> Res
     let version = new_version(record.as_deref(), &write, draft);
     let state = version.state;
     let next = new_record(record.as_deref(), &write, version, now_ns);
-    hand_over(core, key, guard, record.as_deref(), next, pages, write.durability).await?;
-    Ok(state)
+    let durable = hand_over(core, key, guard, record.as_deref(), next, pages, write.durability);
+    Ok((state, durable))
 }
 
 /// Writes the bytes of the new version. Tries once more when pages are about to become free.
@@ -120,7 +127,7 @@ async fn try_draft(
             Ok(draft)
         }
         Err(error) => {
-            core.space.free(&draft.taken);
+            core.release(&draft.taken);
             Err(error)
         }
     }
@@ -174,8 +181,8 @@ fn new_record(
     next
 }
 
-/// Queues a record and waits for it as long as its durability asks for.
-async fn hand_over(
+/// Queues a record; what its durability asks to wait for.
+fn hand_over(
     core: &Core,
     key: ChunkKey,
     guard: ChunkGuard,
@@ -183,28 +190,21 @@ async fn hand_over(
     next: Record,
     pages: Vec<LoggedPage>,
     durability: Durability,
-) -> Result<()> {
+) -> Durable {
     let record = Arc::new(next);
-    let freed = released_by(old, Some(&record));
-    let stamp_before = old.map_or(ChangeStamp(0), |old| old.stamp);
     core.account(&key, old, Some(&record));
-    let job = |is_visible, answer, _guard| {
-        let record = Some(Arc::clone(&record));
-        Job { key, record, stamp_before, freed, pages, is_visible, answer, _guard }
-    };
+    let job = Job { pages, ..Job::new(key, old, Some(Arc::clone(&record))) };
     match durability {
         Durability::Cache => {
             core.cache.publish_unwritten(key, Arc::clone(&record));
             core.note_pending(key, Some(&record));
-            core.queue.push(job(true, None, None));
-            Ok(())
+            core.queue.push(Job { is_visible: true, ..job });
+            Durable::DONE
         }
         Durability::Durable => {
-            let (answer, durable) = oneshot::channel();
-            core.queue.push(job(false, Some(answer), Some(guard)));
-            durable.await.unwrap_or_else(|_| {
-                Err(Error::new(ErrorKind::Closed, "the store was closed during the update"))
-            })
+            let (job, durable) = job.awaited(guard);
+            core.queue.push(job);
+            durable
         }
     }
 }

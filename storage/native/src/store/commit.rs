@@ -4,9 +4,9 @@
 //! and the next group leaves a pending version that the chain rolls forward.
 //! Invariants: committing twice is committing once; a version that never came is an error.
 
-use super::committer::Job;
 use super::core::Core;
-use super::record::{ChunkKey, Record, released_by};
+use super::job::Job;
+use super::record::{ChunkKey, Record};
 use super::types::VersionState;
 use firepond_core::ids::{ChainVersion, ChunkVersion};
 use firepond_core::sys::clock;
@@ -38,22 +38,10 @@ pub(super) async fn commit(
     }
     let next = Arc::new(promoted(&record, chain_version, clock::steady_unix_ns()));
     let state = next.committed.as_ref().map(|version| version.state);
-    let freed = released_by(Some(&record), Some(&next));
     core.account(&key, Some(&record), Some(&next));
     core.cache.publish_unwritten(key, Arc::clone(&next));
     core.note_pending(key, None);
-    let stamp_before = record.stamp;
-    let (record, is_visible, answer, _guard) = (Some(next), true, None, None);
-    core.queue.push(Job {
-        key,
-        record,
-        stamp_before,
-        freed,
-        pages: vec![],
-        is_visible,
-        answer,
-        _guard,
-    });
+    core.queue.push(Job { is_visible: true, ..Job::new(key, Some(&record), Some(next)) });
     state.ok_or_else(|| Error::internal("a commit without a version"))
 }
 

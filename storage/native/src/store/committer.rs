@@ -4,31 +4,30 @@
 //! meanwhile is the next group, so the group grows with the load and nobody waits on purpose. It is
 //! a future all the same, so that a simulated machine can drive it.
 //! Order within a group: data synced, if an update wrote its pages past the log → log written and
-//! synced → records in the index → records visible, pages of the old versions retired → answers. A
-//! commit is visible before (its pending version is durable already) and rides along with the next
-//! group, at the latest after `lazy_interval`.
-//! Invariants: records of one chunk are queued under its lock, so in order; the last one of a group
-//! is written. A failed sync fails the disk: nothing can be said of what was written.
+//! synced → records visible, pages of the old versions retired → answers. A commit is visible before
+//! (its pending version is durable already) and waits for the next update of its chunk, which
+//! stands for both, at most `lazy_interval`.
+//! Invariants: records of one chunk are queued under its lock, so in order, and stay in order; the
+//! last one of a group is written. A failed sync fails the disk: nothing can be said of what was
+//! written.
 
-use super::codec::{chunk_key, encode_record, tombstone_key};
+use super::codec::tombstone_key;
 use super::compact;
 use super::core::Core;
-use super::image::Extent;
-use super::index::Change;
-use super::locks::ChunkGuard;
+use super::job::Job;
+use super::log::GroupChanges;
 use super::log_block::LoggedPage;
 use super::maintenance;
-use super::record::{ChunkKey, Record};
+use super::record::ChunkKey;
 use firepond_core::Result;
-use firepond_core::ids::ChangeStamp;
 use firepond_core::sys::clock::{self, Instant};
 use firepond_core::sys::task;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// Lazy records beyond which the group is committed at once: they take memory.
 const LAZY_MAX_COUNT: usize = 4096;
@@ -41,25 +40,6 @@ const PACE: Duration = Duration::from_millis(1);
 /// How often maintenance runs.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One record on its way to the index.
-pub(super) struct Job {
-    pub(super) key: ChunkKey,
-    /// None removes the record.
-    pub(super) record: Option<Arc<Record>>,
-    /// The stamp of the record that this one replaces; 0 if there was none.
-    pub(super) stamp_before: ChangeStamp,
-    /// Pages that the record does not use any more.
-    pub(super) freed: Vec<Extent>,
-    /// The pages that the update wrote, if they are to be made durable with the record.
-    pub(super) pages: Vec<LoggedPage>,
-    /// Whether the record was published already.
-    pub(super) is_visible: bool,
-    /// Who waits; a job without one is lazy.
-    pub(super) answer: Option<oneshot::Sender<Result<()>>>,
-    /// Held until the job is done.
-    pub(super) _guard: Option<ChunkGuard>,
-}
-
 /// What waits for the committer.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -71,8 +51,17 @@ pub(super) struct Queue {
 struct QueueState {
     jobs: Vec<Job>,
     is_urgent: bool,
+    /// The next group takes everything.
+    is_hurried: bool,
     lazy_since: Option<Instant>,
     is_closing: bool,
+}
+
+/// Where the records of a group are durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Log,
+    Index,
 }
 
 /// Why the committer woke.
@@ -91,7 +80,8 @@ impl Queue {
         }
         let was_idle = state.lazy_since.is_none();
         let was_urgent = state.is_urgent;
-        state.is_urgent |= job.answer.is_some() || state.jobs.len() >= LAZY_MAX_COUNT;
+        state.is_hurried |= state.jobs.len() >= LAZY_MAX_COUNT;
+        state.is_urgent |= job.answer.is_some() || state.is_hurried;
         if was_idle {
             state.lazy_since = Some(clock::now());
         }
@@ -105,7 +95,9 @@ impl Queue {
 
     /// Commits what waits now, without delay.
     pub(super) fn hurry(&self) {
-        self.state.lock().is_urgent = true;
+        let mut state = self.state.lock();
+        (state.is_urgent, state.is_hurried) = (true, true);
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -134,12 +126,15 @@ impl QueueState {
         maintenance_at: Instant,
     ) -> std::result::Result<Wake, Instant> {
         if self.is_closing {
-            return Ok(Wake::Closing(self.take()));
+            return Ok(Wake::Closing(self.take_all()));
         }
         let now = clock::now();
         let lazy_at = self.lazy_since.map(|since| since + lazy_interval);
-        if self.is_urgent || lazy_at.is_some_and(|at| at <= now) {
-            return Ok(Wake::Group(self.take()));
+        if self.is_hurried || lazy_at.is_some_and(|at| at <= now) {
+            return Ok(Wake::Group(self.take_all()));
+        }
+        if self.is_urgent {
+            return Ok(Wake::Group(self.take_urgent()));
         }
         if maintenance_at <= now {
             return Ok(Wake::Maintenance);
@@ -147,10 +142,22 @@ impl QueueState {
         Err(lazy_at.map_or(maintenance_at, |at| at.min(maintenance_at)))
     }
 
-    fn take(&mut self) -> Vec<Job> {
-        self.is_urgent = false;
-        self.lazy_since = None;
+    fn take_all(&mut self) -> Vec<Job> {
+        (self.is_urgent, self.is_hurried, self.lazy_since) = (false, false, None);
         std::mem::take(&mut self.jobs)
+    }
+
+    /// The jobs of those chunks for which somebody waits. The others are as old as they were.
+    fn take_urgent(&mut self) -> Vec<Job> {
+        let waiting = self.jobs.iter().filter(|job| job.answer.is_some());
+        let keys: HashSet<ChunkKey> = waiting.map(|job| job.key).collect();
+        let jobs = std::mem::take(&mut self.jobs);
+        let (urgent, lazy): (Vec<Job>, _) =
+            jobs.into_iter().partition(|job| keys.contains(&job.key));
+        self.is_urgent = false;
+        self.lazy_since = self.lazy_since.filter(|_| !lazy.is_empty());
+        self.jobs = lazy;
+        urgent
     }
 }
 
@@ -194,7 +201,7 @@ async fn commit_group(core: &Arc<Core>, jobs: Vec<Job>) {
     core.group_count.fetch_add(1, Ordering::Relaxed);
     core.update_count.fetch_add(jobs.len() as u64, Ordering::Relaxed);
     match make_durable(core, &jobs).await {
-        Ok(()) => jobs.into_iter().for_each(|job| finish(core, job)),
+        Ok(place) => jobs.into_iter().for_each(|job| finish(core, job, place)),
         Err(cause) => {
             let error = core.fail_disk(&cause);
             for job in jobs {
@@ -211,65 +218,65 @@ async fn checkpoint(core: &Core) {
     if core.check_disk().is_err() {
         return;
     }
-    if let Err(cause) = core.log.lock().await.checkpoint(core, Vec::new()).await {
+    if let Err(cause) = core.log.lock().await.checkpoint(core, &GroupChanges::default()).await {
         core.fail_disk(&cause);
     }
 }
 
-async fn make_durable(core: &Core, jobs: &[Job]) -> Result<()> {
+async fn make_durable(core: &Arc<Core>, jobs: &[Job]) -> Result<Place> {
     core.check_disk()?;
     let mut log = core.log.lock().await;
     let grown = core.space.take_grown();
     if core.unsynced.swap(false, Ordering::AcqRel) || grown {
         core.file.sync_in_place().await?;
     }
-    let mut changes = changes(jobs);
+    let mut group = changes(jobs);
     if core.has_lazy() {
-        changes.extend(std::mem::take(&mut *core.lazy.lock()));
+        group.others.extend(std::mem::take(&mut *core.lazy.lock()));
     }
     let pages: Vec<&LoggedPage> = jobs.iter().flat_map(|job| &job.pages).collect();
-    match log.append(core, &changes, &pages).await? {
-        true => core.index.write(changes, false),
-        false => log.checkpoint(core, changes).await,
+    if log.append(core, &group, &pages).await? {
+        core.index.write(group.others, false)?;
+        return Ok(Place::Log);
     }
+    log.checkpoint(core, &group).await?;
+    Ok(Place::Index)
 }
 
 /// The changes of a group: of several records of one chunk the last one.
-fn changes(jobs: &[Job]) -> Vec<Change> {
+fn changes(jobs: &[Job]) -> GroupChanges {
     // The stamp that the index has of a chunk, and the position of the chunk's last record.
     let mut last = HashMap::with_capacity(jobs.len());
     for (position, job) in jobs.iter().enumerate() {
         last.entry(job.key).or_insert((job.stamp_before, position)).1 = position;
     }
-    let mut changes = Vec::with_capacity(jobs.len());
+    let mut group = GroupChanges::default();
     for (position, job) in jobs.iter().enumerate() {
         let (stamp_before, last_position) = last[&job.key];
         if last_position != position {
             continue;
         }
-        changes.extend(super::changes::entries(&job.key, stamp_before, job.record.as_deref()));
-        changes.push((chunk_key(&job.key), job.record.as_deref().map(encode_record)));
+        let others = &mut group.others;
+        others.extend(super::changes::entries(&job.key, stamp_before, job.record.as_deref()));
         let tombstone = job.record.as_deref().filter(|record| record.is_tombstone());
         if let Some(record) = tombstone {
-            changes.push((tombstone_key(record.updated_ns, &job.key), Some(Vec::new())));
+            others.push((tombstone_key(record.updated_ns, &job.key), Some(Vec::new())));
         }
+        group.records.insert(job.key, job.record.clone());
     }
-    changes
+    group
 }
 
-fn finish(core: &Core, job: Job) {
-    match (&job.record, job.is_visible) {
-        (Some(record), true) => core.cache.mark_written(job.key, record),
-        (record, _) => {
-            core.cache.publish_written(job.key, record.clone());
-            core.note_pending(job.key, record.as_deref());
-        }
+fn finish(core: &Core, job: Job, place: Place) {
+    if !job.is_visible {
+        core.note_pending(job.key, job.record.as_deref());
     }
+    core.cache.mark_durable(job.key, job.record.as_ref(), job.is_visible, place);
     if let Some(record) = &job.record {
         core.note_pieces(job.key, record);
     }
     let freed = core.epochs.retire(job.freed);
-    core.space.free(&freed);
+    core.release(&freed);
     if let Some(answer) = job.answer {
         // Who asked may have gone; the update stands all the same.
         let _ = answer.send(Ok(()));

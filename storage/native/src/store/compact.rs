@@ -10,20 +10,20 @@
 //! with a pending version are left for later, rotten ones for repair. At most
 //! `compact_bytes_per_s`.
 
-use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record};
-use super::committer::Job;
 use super::core::Core;
 use super::image::{Extent, Image, Run};
+use super::job::Job;
 use super::pages::{PageWriter, read_pages};
-use super::record::{ChunkKey, Record, Version, released_by};
+use super::record::{ChunkKey, Record, Version};
+use super::scan::scan;
 use super::segment::SEGMENT_UNITS;
 use super::types::CompactReport;
 use firepond_core::payload::Payload;
 use firepond_core::sys::clock;
-use firepond_core::{Error, ErrorKind, Result};
+use firepond_core::{ErrorKind, Result};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Segments with at most this many used pages are emptied ...
 const SPARSE_UNITS: u32 = SEGMENT_UNITS / 4;
@@ -86,35 +86,36 @@ async fn empty_sparse(core: &Arc<Core>, report: &mut CompactReport) -> Result<()
 
 /// Moves all pages that lie in segments that are being emptied.
 async fn walk(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
-    let mut from = vec![KIND_CHUNK];
+    let mut after = Bound::Unbounded;
     loop {
         core.check_disk()?;
-        let (found, last) = chunks_in_drained(core, &from)?;
+        let (found, last) = chunks_in_drained(core, after)?;
         tokio::task::yield_now().await; // The committer has the same thread.
         for key in found {
             move_paced(core, key, report, |extent| core.space.is_drained(extent)).await?;
         }
         match last {
-            Some(last) => from = [&last[..], &[0]].concat(),
+            Some(last) => after = Bound::Excluded(last),
             None => return Ok(()),
         }
     }
 }
 
-/// The chunks among the next records that have pages in such segments, and the last key that was
+/// The chunks among the next records that have pages in such segments, and the last chunk that was
 /// looked at, unless that was the end.
-fn chunks_in_drained(core: &Core, from: &[u8]) -> Result<(Vec<ChunkKey>, Option<Vec<u8>>)> {
+fn chunks_in_drained(
+    core: &Core,
+    after: Bound<ChunkKey>,
+) -> Result<(Vec<ChunkKey>, Option<ChunkKey>)> {
     let (mut found, mut last, mut count) = (Vec::new(), None, 0);
-    core.index.scan(from, &[KIND_CHUNK + 1], false, &mut |bytes, value| {
-        let key = decode_chunk_key(&bytes[1..])?;
-        let record = decode_record(value).map_err(|error| key.describe(error))?;
+    scan(core, (after, Bound::Unbounded), false, &mut |key, record| {
         let images = record.images();
         let mut extents = images.iter().flat_map(|image| &image.extents);
         if extents.any(|extent| core.space.is_drained(extent)) {
             found.push(key);
         }
         count += 1;
-        last = (count == SCAN_COUNT).then(|| chunk_key(&key));
+        last = (count == SCAN_COUNT).then_some(key);
         Ok(count < SCAN_COUNT)
     })?;
     Ok((found, last))
@@ -163,20 +164,16 @@ async fn move_chunk(
     let moved = match copy(core, version, &runs, &extents).await {
         Ok(moved) => moved,
         Err(error) => {
-            core.space.free(&extents);
+            core.release(&extents);
             return Err(error);
         }
     };
     let mut next = Record::clone(&old);
     next.committed = Some(Version { image: Arc::new(moved), ..version.clone() });
     let record = Some(Arc::new(next));
-    let freed = released_by(Some(&old), record.as_deref());
-    let (answer, durable) = oneshot::channel();
-    let (pages, stamp_before) = (Vec::new(), old.stamp);
-    let (is_visible, answer, _guard) = (false, Some(answer), Some(guard));
-    core.queue.push(Job { key, record, stamp_before, freed, pages, is_visible, answer, _guard });
-    let closed = || Error::new(ErrorKind::Closed, "the store was closed while a chunk moved");
-    durable.await.unwrap_or_else(|_| Err(closed()))?;
+    let (job, durable) = Job::new(key, Some(&old), record).awaited(guard);
+    core.queue.push(job);
+    durable.wait().await?;
     Ok(u64::from(count) * super::page::PAGE_BYTES as u64)
 }
 

@@ -1,8 +1,8 @@
 //! The bytes of a new version: which pages change, what they hold, and where they go.
 //!
 //! Why pages and not blocks: a page has its own checksum, so an aligned 4 KiB overwrite writes 4
-//! KiB and reads nothing. The pages of small updates are in the log too, which makes them durable
-//! with their record; those of larger ones are synced before it. A chunk that falls into many
+//! KiB and reads nothing. The pages of small updates go into the log with their record, and are
+//! fresh until its checkpoint; those of larger ones are synced before it. A chunk that falls into many
 //! pieces is put together again later (`compact`). Nothing that a committed version uses is ever
 //! overwritten.
 //! Invariants: the payload's checksum is verified before anything of it can become visible.
@@ -10,10 +10,11 @@
 use super::core::Core;
 use super::image::{Extent, HOLE, Image, unused};
 use super::log_block::LoggedPage;
-use super::page::{PAGE_BYTES, append_page, combine_pages, page_count, page_len};
+use super::page::{PAGE_BYTES, append_page, combine_pages, page_checksums, page_count, page_len};
 use super::pages::{PageWriter, read_pages};
 use super::record::ChunkKey;
 use super::types::ChunkWrite;
+use bytes::Bytes;
 use firepond_core::checksum::{crc32c, crc32c_combine, crc32c_zeros};
 use firepond_core::payload::Payload;
 use firepond_core::routing::Durability;
@@ -53,7 +54,7 @@ impl Draft {
     /// Gives back pages that were taken and replaced again.
     pub(super) fn release_unused(&mut self, core: &Core) {
         if self.take_count > 1 {
-            core.space.free(&unused(&self.taken, &self.image));
+            core.release(&unused(&self.taken, &self.image));
             let image = &self.image;
             self.logged.retain(|logged| {
                 logged.page < image.page_count()
@@ -173,6 +174,7 @@ impl Draft {
         let size = (pages.end - pages.start) as usize * PAGE_BYTES;
         let base = pages.start as usize * PAGE_BYTES;
         let start = (offset as usize).max(base) - base;
+        let valid_len = (len as usize).min(base + size) - base;
         let is_covered = start == 0 && base + bytes.len() >= (self.len as usize).min(base + size);
         let mut buffer = core.scratch.acquire(size).await?;
         if is_covered {
@@ -187,31 +189,43 @@ impl Draft {
         };
         let in_place = pages.end - pages.start == 1 && kept.iter().any(|one| !one.is_hole());
         let extents = if in_place { kept } else { self.take(core, pages.end - pages.start)? };
-        let valid_len = (len as usize).min(base + size) - base;
-        let logged_key = self.logged_key.filter(|_| size <= LOGGED_MAX_BYTES);
-        let mut writer = match logged_key {
+        let is_logged = size <= LOGGED_MAX_BYTES && !in_place;
+        let checksums = match self.logged_key.filter(|_| is_logged) {
             Some(key) => {
-                self.note_logged(key, pages.start, &extents, &buffer);
-                PageWriter::logged(core, &extents)
+                self.add_fresh(core, key, pages.start, &extents, &buffer);
+                page_checksums(&buffer[..valid_len]).collect()
             }
-            None => PageWriter::new(core, &extents),
+            None => {
+                let mut writer = PageWriter::new(core, &extents);
+                writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);
+                writer.settle().await?;
+                writer.checksums
+            }
         };
-        writer.write(&Payload::from_buffer(buffer), 0..size, valid_len);
-        writer.settle().await?;
-        self.image = self.image.splice(pages.start, &extents, &writer.checksums);
+        self.image = self.image.splice(pages.start, &extents, &checksums);
         self.len = self.len.max(base as u32 + valid_len as u32);
         Ok(())
     }
 
-    /// Remembers pages for the log. A copy: the buffers between disk and disk are soon needed.
-    fn note_logged(&mut self, key: ChunkKey, first: u32, extents: &[Extent], bytes: &[u8]) {
-        let source = Payload::from_bytes(bytes::Bytes::copy_from_slice(bytes));
+    /// Keeps pages for the log and for readers. A copy: the buffers between disk and disk are soon
+    /// needed.
+    fn add_fresh(
+        &mut self,
+        core: &Core,
+        key: ChunkKey,
+        first: u32,
+        extents: &[Extent],
+        bytes: &[u8],
+    ) {
+        let bytes = Bytes::copy_from_slice(bytes);
         let units = extents
             .iter()
             .flat_map(|extent| (0..extent.count).map(|offset| extent.unit + u64::from(offset)));
         for (offset, unit) in units.enumerate() {
-            let (page, start) = (first + offset as u32, offset * PAGE_BYTES);
-            self.logged.push(LoggedPage { key, page, unit, source: source.clone(), start });
+            let start = offset * PAGE_BYTES;
+            let (page, bytes) = (first + offset as u32, bytes.slice(start..start + PAGE_BYTES));
+            core.fresh.insert(unit, bytes.clone());
+            self.logged.push(LoggedPage { key, page, unit, bytes });
         }
     }
 

@@ -1,7 +1,7 @@
 //! What all operations of a store share.
 //!
 //! Locks, in order: a chunk's lock (`locks`), then any one of the short ones (`cache` shard,
-//! `epochs`, `space`, `targets`, `pending`, the committer's queue), never two of those at a time.
+//! `epochs`, `space`, `fresh`, `targets`, `pending`, the committer's queue), never two of those at a time.
 
 use super::cache::{Found, RecordCache};
 use super::cached_writes::CachedWrites;
@@ -9,6 +9,8 @@ use super::changes::Marks;
 use super::codec::{chunk_key, decode_record};
 use super::committer::Queue;
 use super::epochs::Epochs;
+use super::fresh::FreshPages;
+use super::image::Extent;
 use super::index::ChunkIndex;
 use super::locks::ChunkLocks;
 use super::log::Log;
@@ -42,6 +44,8 @@ pub(super) struct Core {
     /// For bytes between disk and disk. Never held while waiting for a payload.
     pub(super) scratch: BufferPool,
     pub(super) space: Space,
+    /// Pages that only the log has.
+    pub(super) fresh: FreshPages,
     pub(super) cache: RecordCache,
     pub(super) locks: Arc<ChunkLocks>,
     pub(super) epochs: Epochs,
@@ -97,6 +101,13 @@ impl Core {
         !self.starved.load(Ordering::Relaxed) && !self.lazy.lock().is_empty()
     }
 
+    /// Gives pages back that nobody uses any more.
+    pub(super) fn release(&self, extents: &[Extent]) {
+        if !extents.is_empty() {
+            self.space.free(&self.fresh.release(extents));
+        }
+    }
+
     /// Refuses everything once the disk has failed.
     pub(super) fn check_disk(&self) -> Result<()> {
         match &*self.failed.load() {
@@ -137,6 +148,7 @@ impl Core {
         loop {
             let generation = match self.cache.find(key) {
                 Found::Record(record) => return Ok(Some(record)),
+                Found::Removed => return Ok(None),
                 Found::Unknown { generation } => generation,
             };
             let Some(bytes) = self.index.get(&chunk_key(key))? else {

@@ -4,13 +4,12 @@
 //! number may be given to another write.
 //! Invariants: what was committed stays as it is; a chunk that has nothing else is gone.
 
-use super::committer::Job;
 use super::core::Core;
-use super::record::{ChunkKey, Record, released_by};
+use super::job::Job;
+use super::record::{ChunkKey, Record};
+use firepond_core::Result;
 use firepond_core::ids::ChunkVersion;
-use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// Drops the pending version of a chunk, if it is this one.
 pub(super) async fn drop_pending(core: &Core, key: ChunkKey, version: ChunkVersion) -> Result<()> {
@@ -23,22 +22,8 @@ pub(super) async fn drop_pending(core: &Core, key: ChunkKey, version: ChunkVersi
     }
     let left = Record { pending: None, ..Record::clone(&old) };
     let record = left.committed.is_some().then(|| Arc::new(left));
-    let freed = released_by(Some(&old), record.as_deref());
     core.account(&key, Some(&old), record.as_deref());
-    let (answer, durable) = oneshot::channel();
-    let (is_visible, answer, _guard) = (false, Some(answer), Some(guard));
-    let stamp_before = old.stamp;
-    core.queue.push(Job {
-        key,
-        record,
-        stamp_before,
-        freed,
-        pages: vec![],
-        is_visible,
-        answer,
-        _guard,
-    });
-    durable.await.unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Closed, "the store was closed while a version was dropped"))
-    })
+    let (job, durable) = Job::new(key, Some(&old), record).awaited(guard);
+    core.queue.push(job);
+    durable.wait().await
 }

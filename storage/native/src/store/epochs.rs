@@ -47,7 +47,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let freed = self.core.epochs.leave(self.epoch);
-        self.core.space.free(&freed);
+        self.core.release(&freed);
     }
 }
 

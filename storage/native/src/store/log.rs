@@ -1,22 +1,26 @@
 //! The log: what makes a group of updates durable with one sync.
 //!
-//! Why beside the index: its tree and the data file would each need a sync a group, with the file
-//! system's own journal behind both. A block of the log holds the index's changes of a group and
-//! the pages of its small updates; the same goes to the index and to the data file without a sync,
-//! which follows when the log is checkpointed: data file synced, then index, with the
-//! number of the last block that this covers. Two halves: one is filled while the other is
-//! checkpointed in the background.
+//! Why beside the index: its tree and the data file would each need a write and a sync a group, with
+//! the file system's own journal behind both. A block of the log holds the index's changes of a
+//! group and the pages of its small updates. Records and pages stay in memory (`cache`, `fresh`)
+//! until the log is checkpointed, so that what is overwritten again and again is written once: pages
+//! into the data file, data file synced, then records into the index, with the number of the last
+//! block that this covers. Two halves: one is filled while the other is checkpointed in the
+//! background. What is not a record goes into the index at once, without a sync.
 //! Invariants: blocks are numbered without a gap; a block is written after the one before it is
 //! durable, so at most the last one can be torn; a half is written again only after all of its
 //! blocks are covered by a checkpoint. Only the committer appends.
 
-use super::codec::Input;
+use super::codec::{Input, chunk_key, encode_record};
 use super::core::Core;
+use super::fresh;
 use super::index::{Change, ChunkIndex};
 use super::log_block::{BLOCK_ALIGNMENT_BYTES, LoggedPage, encode};
+use super::record::{ChunkKey, Record};
 use firepond_core::sys::disk::DiskFile;
 use firepond_core::sys::{random, task};
 use firepond_core::{Error, Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
@@ -36,6 +40,18 @@ pub(super) struct Mark {
     pub(super) sequence: u64,
 }
 
+/// Records by chunk, in the log but not in the index; none is a record that was removed.
+pub(super) type Records = BTreeMap<ChunkKey, Option<Arc<Record>>>;
+
+/// What a group changes.
+#[derive(Default)]
+pub(super) struct GroupChanges {
+    /// The last record of each chunk.
+    pub(super) records: Records,
+    /// Everything else.
+    pub(super) others: Vec<Change>,
+}
+
 /// The log of a store.
 pub(super) struct Log {
     file: Arc<dyn DiskFile>,
@@ -52,6 +68,8 @@ pub(super) struct Log {
     running: Option<JoinHandle<Result<()>>>,
     /// Blocks were written that no checkpoint covers.
     is_dirty: bool,
+    /// The records of those blocks.
+    records: Records,
 }
 
 impl Log {
@@ -68,17 +86,18 @@ impl Log {
         let allocated = [len.min(half_bytes), len.saturating_sub(half_bytes).min(half_bytes)];
         let (half, at, running) = (0, 0, None);
         let Mark { id, sequence } = mark;
-        Ok(Log { file, half_bytes, id, sequence, half, at, allocated, running, is_dirty })
+        let records = Records::new();
+        Ok(Log { file, half_bytes, id, sequence, half, at, allocated, running, is_dirty, records })
     }
 
     /// Makes changes and pages durable; false when they are too many for the log.
     pub(super) async fn append(
         &mut self,
-        core: &Core,
-        changes: &[Change],
+        core: &Arc<Core>,
+        group: &GroupChanges,
         pages: &[&LoggedPage],
     ) -> Result<bool> {
-        let block = encode(self.id, self.sequence + 1, changes, pages);
+        let block = encode(self.id, self.sequence + 1, &group.all(), pages);
         let len = block.len() as u64;
         if len > self.half_bytes {
             return Ok(false);
@@ -95,18 +114,23 @@ impl Log {
         self.at += len;
         self.sequence += 1;
         self.is_dirty = true;
+        self.records.extend(group.records.iter().map(|(key, record)| (*key, record.clone())));
         Ok(true)
     }
 
-    /// Waits until everything that was appended is durable where it belongs, with `changes`, which
-    /// were not appended; the log is empty then.
-    pub(super) async fn checkpoint(&mut self, core: &Core, changes: Vec<Change>) -> Result<()> {
+    /// Waits until everything that was appended is durable where it belongs, with the changes of a
+    /// group that was not appended; the log is empty then.
+    pub(super) async fn checkpoint(&mut self, core: &Core, group: &GroupChanges) -> Result<()> {
         self.wait_running().await?;
-        if self.is_dirty || !changes.is_empty() {
+        if self.is_dirty || !group.is_empty() {
+            fresh::flush(core).await?;
             core.file.sync_in_place().await?;
-            let mut changes = changes;
+            let records = std::mem::take(&mut self.records);
+            let mut changes = record_changes(&records);
+            changes.extend(group.all());
             changes.push(self.mark().change());
             core.index.write(changes, true)?;
+            core.cache.mark_indexed(records);
             self.is_dirty = false;
         }
         (self.half, self.at) = (0, 0);
@@ -114,14 +138,21 @@ impl Log {
     }
 
     /// Goes on in the other half, and checkpoints this one in the background.
-    async fn rotate(&mut self, core: &Core) -> Result<()> {
+    async fn rotate(&mut self, core: &Arc<Core>) -> Result<()> {
         self.wait_running().await?;
-        let (data, index) = (Arc::clone(&core.file), Arc::clone(&core.index));
-        let mark = self.mark();
+        let (core, mark) = (Arc::clone(core), self.mark());
+        let records = std::mem::take(&mut self.records);
         self.running = Some(task::spawn(async move {
-            data.sync().await?;
-            let written = task::spawn_blocking(move || index.write(vec![mark.change()], true));
-            written.await.map_err(lost)?
+            fresh::flush(&core).await?;
+            core.file.sync().await?;
+            let index = Arc::clone(&core.index);
+            let written = task::spawn_blocking(move || {
+                let mut changes = record_changes(&records);
+                changes.push(mark.change());
+                index.write(changes, true).map(|()| records)
+            });
+            core.cache.mark_indexed(written.await.map_err(lost)??);
+            Ok(())
         }));
         self.half = 1 - self.half;
         self.at = 0;
@@ -153,6 +184,23 @@ impl Log {
         *allocated = target;
         Ok(())
     }
+}
+
+impl GroupChanges {
+    fn all(&self) -> Vec<Change> {
+        self.others.iter().cloned().chain(record_changes(&self.records)).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.records.is_empty()
+    }
+}
+
+fn record_changes(records: &Records) -> Vec<Change> {
+    let change = |(key, record): (&ChunkKey, &Option<Arc<Record>>)| {
+        (chunk_key(key), record.as_deref().map(encode_record))
+    };
+    records.iter().map(change).collect()
 }
 
 impl Mark {

@@ -8,9 +8,9 @@ use super::codec::{Input, corrupt, decode_chunk_key};
 use super::index::Change;
 use super::page::PAGE_BYTES;
 use super::record::ChunkKey;
+use bytes::Bytes;
 use firepond_core::Result;
 use firepond_core::checksum::crc32c;
-use firepond_core::payload::Payload;
 
 /// Blocks begin at multiples of this.
 pub(super) const BLOCK_ALIGNMENT_BYTES: usize = PAGE_BYTES;
@@ -31,9 +31,8 @@ pub(super) struct LoggedPage {
     pub(super) page: u32,
     /// Where it is in the data file.
     pub(super) unit: u64,
-    /// Its bytes are `PAGE_BYTES` of this, from `start`.
-    pub(super) source: Payload,
-    pub(super) start: usize,
+    /// `PAGE_BYTES` of them.
+    pub(super) bytes: Bytes,
 }
 
 /// The header of a block.
@@ -71,7 +70,7 @@ pub(super) fn encode(id: u64, sequence: u64, changes: &[Change], pages: &[&Logge
         out.extend_from_slice(&page.key.chunk.0);
         out.extend_from_slice(&page.page.to_le_bytes());
         out.extend_from_slice(&page.unit.to_le_bytes());
-        out.extend_from_slice(&page.source.filled()[page.start..page.start + PAGE_BYTES]);
+        out.extend_from_slice(&page.bytes);
     }
     let body_len = (out.len() - HEADER_BYTES) as u32;
     out[..4].copy_from_slice(&MAGIC);
@@ -140,9 +139,9 @@ mod tests {
     fn parts() -> (Vec<Change>, LoggedPage) {
         let changes = vec![(b"c1".to_vec(), Some(b"abc".to_vec())), (b"x2".to_vec(), None)];
         let chunk = ChunkId::file(InodeId(7), ChunkIndex(2));
-        let source = Payload::from_bytes(vec![0xab; 2 * PAGE_BYTES].into());
+        let bytes = vec![0xab; PAGE_BYTES].into();
         let key = ChunkKey { target: TargetId(1), chunk };
-        (changes, LoggedPage { key, page: 3, unit: 300, source, start: PAGE_BYTES })
+        (changes, LoggedPage { key, page: 3, unit: 300, bytes })
     }
 
     /// Goal: blocks keep their bytes. Oracle: a golden file, made by hand and never edited.

@@ -4,12 +4,12 @@
 //! Invariants: a bounded number of records a round; a chunk that somebody holds is left for the
 //! next round.
 
-use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record, decode_tombstone_key};
-use super::codec::{KIND_TOMBSTONE, tombstone_key};
-use super::committer::Job;
+use super::codec::{KIND_TOMBSTONE, decode_tombstone_key, tombstone_key};
 use super::core::Core;
-use super::record::{ChunkKey, released_by};
-use firepond_core::ids::{ChangeStamp, ChunkId, TargetId};
+use super::job::Job;
+use super::record::ChunkKey;
+use super::scan::scan;
+use firepond_core::ids::{ChunkId, TargetId};
 use firepond_core::sys::clock;
 use firepond_core::{Error, Result};
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
             // Before the removals are: who missed them must not be brought in line by what changed.
             let purged = super::changes::purged(core, key.target, record.stamp);
             marks_changes.extend(purged);
-            jobs.push(removal(key, guard, record.stamp, Vec::new()));
+            jobs.push(Job { _guard: Some(guard), ..Job::new(key, Some(&record), None) });
         }
         changes.push((entry, None));
     }
@@ -81,41 +81,22 @@ fn aged_tombstones(core: &Arc<Core>) -> Result<Vec<Job>> {
 
 fn garbage_chunks(core: &Arc<Core>) -> Result<Vec<Job>> {
     let Some(target) = core.garbage.lock().first().copied() else { return Ok(Vec::new()) };
-    let from = chunk_key(&ChunkKey { target, chunk: ChunkId([0; 16]) });
-    let mut to = vec![KIND_CHUNK];
-    to.extend_from_slice(&(u128::from(target.0) + 1).to_be_bytes()[8..]);
-    if target.0 == u64::MAX {
-        to = vec![KIND_CHUNK + 1];
-    }
-    let mut jobs = Vec::new();
-    let mut busy = false;
-    core.index.scan(&from, &to, false, &mut |bytes, value| {
-        let key = decode_chunk_key(&bytes[1..])?;
-        // A newer record that waits for its group would come back after the removal.
-        let guard = core.locks.try_lock(key).filter(|_| !core.cache.is_unwritten(&key));
-        match guard {
-            Some(guard) => {
-                let record = decode_record(value)?;
-                let freed = released_by(Some(&record), None);
-                jobs.push(removal(key, guard, record.stamp, freed));
-            }
-            None => busy = true,
-        }
-        Ok(jobs.len() < ROUND_MAX_COUNT)
+    let whole = [ChunkId([0; 16]), ChunkId([0xff; 16])].map(|chunk| ChunkKey { target, chunk });
+    let mut chunks = Vec::new();
+    scan(core, whole[0]..=whole[1], false, &mut |key, _| {
+        chunks.push(key);
+        Ok(chunks.len() < ROUND_MAX_COUNT)
     })?;
-    let late = core.cache.unwritten(|key| key.target == target);
-    if jobs.is_empty() && !busy && late.is_empty() {
+    if chunks.is_empty() {
         core.garbage.lock().remove(&target);
     }
+    let mut jobs = Vec::new();
+    for key in chunks {
+        // A newer record that waits for its group would come back after the removal.
+        let guard = core.locks.try_lock(key).filter(|_| !core.cache.is_unwritten(&key));
+        if let (Some(guard), Some(record)) = (guard, core.lookup(&key)?) {
+            jobs.push(Job { _guard: Some(guard), ..Job::new(key, Some(&record), None) });
+        }
+    }
     Ok(jobs)
-}
-
-fn removal(
-    key: ChunkKey,
-    guard: super::locks::ChunkGuard,
-    stamp_before: ChangeStamp,
-    freed: Vec<super::image::Extent>,
-) -> Job {
-    let (is_visible, _guard) = (false, Some(guard));
-    Job { key, record: None, stamp_before, freed, pages: vec![], is_visible, answer: None, _guard }
 }

@@ -74,6 +74,7 @@ pub(super) fn open_parts(
         buffers,
         scratch: BufferPool::new(SCRATCH_BYTES),
         space,
+        fresh: Default::default(),
         locks: Arc::default(),
         epochs: Epochs::default(),
         queue: Default::default(),

@@ -1,7 +1,8 @@
 //! Reading pages from disk and writing them, with their checksums.
 //!
-//! Invariants: no byte leaves here unverified; whoever writes owns the extents and waits until all
-//! writes ended, so that the extents can be given back after a failure.
+//! Invariants: no byte leaves here unverified; a page is looked for among the fresh ones first, for
+//! it leaves them only after the data file has it; whoever writes owns the extents and waits until
+//! all writes ended, so that the extents can be given back after a failure.
 
 use super::core::Core;
 use super::image::{Extent, Image, Run};
@@ -23,8 +24,16 @@ pub(super) async fn read_pages(
     pages: Range<u32>,
     mut buffer: Buffer,
 ) -> Result<Buffer> {
-    let runs = image.runs(pages.start, pages.end - pages.start);
-    if let [run] = runs[..]
+    let mut runs = image.runs(pages.start, pages.end - pages.start);
+    let fresh = core.fresh.find(&runs);
+    if !fresh.is_empty() {
+        for (page, bytes) in &fresh {
+            let start = (page - pages.start) as usize * PAGE_BYTES;
+            buffer[start..start + PAGE_BYTES].copy_from_slice(bytes);
+        }
+        runs = without(&runs, fresh.iter().map(|(page, _)| *page));
+        read_runs(core, &runs, pages.start, &mut buffer).await?;
+    } else if let [run] = runs[..]
         && !run.extent.is_hole()
         && buffer.len() == bytes_of(&run.extent)
     {
@@ -68,6 +77,23 @@ async fn read_runs(core: &Core, runs: &[Run], first: u32, buffer: &mut Buffer) -
     Ok(())
 }
 
+/// What is left of runs without some of their pages, which are in order.
+fn without(runs: &[Run], pages: impl Iterator<Item = u32>) -> Vec<Run> {
+    let mut rest = Vec::with_capacity(runs.len());
+    let mut pages = pages.peekable();
+    for run in runs {
+        let mut run = *run;
+        while let Some(page) = pages.next_if(|page| *page < run.page + run.extent.count) {
+            let before = page - run.page;
+            rest.push(Run { extent: Extent { count: before, ..run.extent }, ..run });
+            run = Run { page: page + 1, extent: run.extent.skip(before + 1) };
+        }
+        rest.push(run);
+    }
+    rest.retain(|run| run.extent.count > 0);
+    rest
+}
+
 fn verify(image: &Image, len: u32, pages: Range<u32>, bytes: &[u8]) -> Result<()> {
     let expected = &image.checksums[pages.start as usize..pages.end as usize];
     for ((page, expected), bytes) in pages.zip(expected).zip(bytes.chunks(PAGE_BYTES)) {
@@ -109,8 +135,6 @@ pub(super) struct PageWriter<'a> {
     running: Vec<BoxFuture<'a, Result<()>>>,
     /// The bytes may be lost, and will be read soon.
     is_cached: bool,
-    /// The log makes them durable.
-    is_logged: bool,
     /// Something went past the page cache.
     is_direct: bool,
     pub(super) checksums: Vec<u32>,
@@ -120,20 +144,7 @@ impl<'a> PageWriter<'a> {
     pub(super) fn new(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
         let rest = extents.iter().rev().copied().collect();
         let (running, checksums) = (Vec::new(), Vec::new());
-        PageWriter {
-            core,
-            rest,
-            running,
-            is_cached: false,
-            is_logged: false,
-            is_direct: false,
-            checksums,
-        }
-    }
-
-    /// A writer of bytes that the log makes durable: no sync has to follow.
-    pub(super) fn logged(core: &'a Core, extents: &[Extent]) -> PageWriter<'a> {
-        PageWriter { is_logged: true, ..PageWriter::new(core, extents) }
+        PageWriter { core, rest, running, is_cached: false, is_direct: false, checksums }
     }
 
     /// A writer of bytes that need not be durable: they go into the page cache while it has room.
@@ -179,9 +190,32 @@ impl<'a> PageWriter<'a> {
         for write in self.running.drain(..) {
             result = result.and(write.await);
         }
-        if self.is_direct && !self.is_logged {
+        if self.is_direct {
             self.core.unsynced.store(true, Ordering::Release);
         }
         result.map_err(|cause| self.core.write_failed(cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(page: u32, unit: u64, count: u32) -> Run {
+        Run { page, extent: Extent { unit, count } }
+    }
+
+    /// Goal: what is read from disk is what is not fresh. Oracle: the rows.
+    #[test]
+    fn runs_without_pages() {
+        let runs = [run(0, 100, 4), run(4, super::super::image::HOLE, 2), run(6, 50, 3)];
+        let rest = |pages: &[u32]| without(&runs, pages.iter().copied());
+        assert_eq!(rest(&[]), runs);
+        assert_eq!(rest(&[0, 3]), [run(1, 101, 2), runs[1], runs[2]]);
+        assert_eq!(
+            rest(&[1, 7]),
+            [run(0, 100, 1), run(2, 102, 2), runs[1], run(6, 50, 1), run(8, 52, 1)]
+        );
+        assert_eq!(rest(&[0, 1, 2, 3, 6, 7, 8]), [runs[1]]);
     }
 }

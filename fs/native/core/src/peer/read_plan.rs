@@ -59,8 +59,8 @@ impl PendingRead {
             chain.durability == Durability::Durable || one.state == PublicState::Serving
         };
         let mut members = chain.targets.iter().filter(counts);
-        let lost = !self.damaged.is_empty()
-            && members.all(|member| self.damaged.contains(&member.target));
+        let lost =
+            !self.damaged.is_empty() && members.all(|member| self.damaged.contains(&member.target));
         lost.then(|| {
             let why = "every replica of the chunk is damaged";
             self.locate(Error::new(ErrorKind::ChunkLost, why))

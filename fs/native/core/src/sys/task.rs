@@ -3,8 +3,9 @@
 //! Under simulation every task belongs to the machine of the task that started it, and what has a
 //! thread of its own otherwise is a task of that machine, too.
 
-use std::future::Future;
-use tokio::task::JoinHandle;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+use tokio::task::{JoinError, JoinHandle};
 
 #[cfg(feature = "simulation")]
 pub use super::machine::scoped;
@@ -26,6 +27,23 @@ where
     F::Output: Send + 'static,
 {
     tokio::spawn(scoped(future))
+}
+
+/// Runs work to its end although whoever waits for it may go. Up to its first pause it runs here
+/// and now, for a task costs more than most work that has none; the rest is a task of its own.
+///
+/// # Errors
+/// When that task panicked, or the runtime ended.
+pub async fn to_its_end<F>(work: F) -> Result<F::Output, JoinError>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut work = Box::pin(work);
+    match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => spawn(work).await,
+    }
 }
 
 /// Runs blocking work on a thread of its own pool.
@@ -85,4 +103,28 @@ pub fn runtime(name: &str, worker_count: usize) -> std::io::Result<tokio::runtim
         .thread_name(name)
         .enable_all()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    /// Goal: work without a pause needs no task, and other work ends although nobody waits for it
+    /// any more. Method: drop the future at its pause. Oracle: what the work did.
+    #[tokio::test]
+    async fn work_goes_to_its_end() {
+        assert_eq!(to_its_end(async { 7 }).await.expect("no task"), 7);
+        let (go, gone) = oneshot::channel::<()>();
+        let (done, ended) = oneshot::channel();
+        let mut work = Box::pin(to_its_end(async move {
+            gone.await.expect("told to go on");
+            done.send(()).expect("somebody listens");
+        }));
+        let polled = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        drop(work);
+        go.send(()).expect("the work waits");
+        ended.await.expect("the work went on");
+    }
 }

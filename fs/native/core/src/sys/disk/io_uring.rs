@@ -118,15 +118,20 @@ impl Drop for RingHandle {
 }
 
 impl Ring {
-    fn start(&self, operation: Operation) {
+    fn start(&self, operations: impl IntoIterator<Item = Operation>) {
         let mut state = self.state.lock();
-        if state.in_kernel >= DEPTH {
-            state.waiting.push_back(operation);
-            return;
+        let before = state.in_kernel;
+        for operation in operations {
+            match state.in_kernel < DEPTH {
+                true => self.push(&mut state, operation),
+                false => state.waiting.push_back(operation),
+            }
         }
-        self.push(&mut state, operation);
+        let is_pushed = state.in_kernel > before;
         drop(state);
-        self.submit();
+        if is_pushed {
+            self.submit();
+        }
     }
 
     fn push(&self, state: &mut RingState, operation: Operation) {
@@ -309,7 +314,7 @@ impl Disk for IoUringDisk {
 impl UringFile {
     fn start(&self, offset: u64, work: Work) {
         let file = Arc::clone(&self.file);
-        self.ring.0.start(Operation { file, offset, done: 0, fd: -1, work });
+        self.ring.0.start([Operation { file, offset, done: 0, fd: -1, work }]);
     }
 }
 
@@ -354,6 +359,32 @@ impl DiskFile for UringFile {
         let (answer, receiver) = oneshot::channel();
         self.start(offset, Work::Write { payload: buffer, range, answer });
         Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(lost())) })
+    }
+
+    fn write_scattered(
+        &self,
+        buffer: Payload,
+        parts: Vec<(Range<usize>, u64)>,
+    ) -> BoxFuture<'_, Result<()>> {
+        let (mut operations, mut receivers) = (Vec::new(), Vec::new());
+        for (range, offset) in parts {
+            if let Err(error) = written_bytes(&buffer, range.clone(), offset) {
+                return Box::pin(std::future::ready(Err(error)));
+            }
+            let (answer, receiver) = oneshot::channel();
+            let work = Work::Write { payload: buffer.clone(), range, answer };
+            let file = Arc::clone(&self.file);
+            operations.push(Operation { file, offset, done: 0, fd: -1, work });
+            receivers.push(receiver);
+        }
+        self.ring.0.start(operations);
+        Box::pin(async move {
+            let mut result = Ok(());
+            for receiver in receivers {
+                result = result.and(receiver.await.unwrap_or_else(|_| Err(lost())));
+            }
+            result
+        })
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<()>> {

@@ -93,6 +93,23 @@ pub trait DiskFile: Send + Sync + 'static {
         range: std::ops::Range<usize>,
         offset: u64,
     ) -> BoxFuture<'_, Result<()>>;
+    /// As `write`, of several parts of a buffer, each at its offset. They start together, which
+    /// costs one system call where the engine can; all have ended when this ends.
+    fn write_scattered(
+        &self,
+        buffer: crate::payload::Payload,
+        parts: Vec<(std::ops::Range<usize>, u64)>,
+    ) -> BoxFuture<'_, Result<()>> {
+        let start = |(range, offset)| self.write(buffer.clone(), range, offset);
+        let writes: Vec<BoxFuture<'_, Result<()>>> = parts.into_iter().map(start).collect();
+        Box::pin(async move {
+            let mut result = Ok(());
+            for write in writes {
+                result = result.and(write.await);
+            }
+            result
+        })
+    }
     /// Makes all completed writes durable (fdatasync).
     fn sync(&self) -> BoxFuture<'_, Result<()>>;
     /// As `sync`, when the future is polled and on the thread that polls it, which blocks: a

@@ -90,6 +90,20 @@ impl DiskFile for PositionalFile {
         }))
     }
 
+    fn write_scattered(
+        &self,
+        buffer: Payload,
+        parts: Vec<(Range<usize>, u64)>,
+    ) -> BoxFuture<'_, Result<()>> {
+        let file = Arc::clone(&self.0);
+        finish(spawn_blocking(move || {
+            let mut parts = parts.into_iter();
+            parts.try_for_each(|(range, offset)| {
+                file.write_at(written_bytes(&buffer, range, offset)?, offset)
+            })
+        }))
+    }
+
     fn sync(&self) -> BoxFuture<'_, Result<()>> {
         let file = Arc::clone(&self.0);
         finish(spawn_blocking(move || file.sync()))
