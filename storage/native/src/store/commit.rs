@@ -2,7 +2,9 @@
 //!
 //! Why it is durable lazily: the pending version is durable already, so a crash between the commit
 //! and the next group leaves a pending version that the chain rolls forward.
-//! Invariants: committing twice is committing once; a version that never came is an error.
+//! Invariants: committing twice is committing once; a version that never came is an error. What is
+//! pending under this number comes first: a whole chunk may replace a committed version of the same
+//! number or a higher one (what a resync removed, or what an earlier chain version had).
 
 use super::core::Core;
 use super::job::Job;
@@ -24,17 +26,12 @@ pub(super) async fn commit(
     core.check_disk()?;
     core.target(key.target)?;
     let record = core.lookup(&key)?.unwrap_or_default();
-    if let Some(committed) = record.committed.as_ref().filter(|c| c.state.version >= version) {
-        return Ok(committed.state);
-    }
-    let pending = record.pending.as_ref().filter(|pending| pending.state.version == version);
-    if pending.is_none() {
-        let have = record.pending.as_ref().or(record.committed.as_ref());
-        return Err(key.describe(
-            Error::new(ErrorKind::UpdateGap, "the version to commit never came")
-                .with("version", version.0)
-                .with("have", have.map_or(0, |version| version.state.version.0)),
-        ));
+    if record.pending.as_ref().is_none_or(|pending| pending.state.version != version) {
+        let committed = record.committed.as_ref().map(|committed| committed.state);
+        return match committed.filter(|committed| committed.version >= version) {
+            Some(committed) => Ok(committed),
+            None => Err(key.describe(never_came(&record, version))),
+        };
     }
     let next = Arc::new(promoted(&record, chain_version, clock::steady_unix_ns()));
     let state = next.committed.as_ref().map(|version| version.state);
@@ -43,6 +40,13 @@ pub(super) async fn commit(
     core.note_pending(key, None);
     core.queue.push(Job { is_visible: true, ..Job::new(key, Some(&record), Some(next)) });
     state.ok_or_else(|| Error::internal("a commit without a version"))
+}
+
+fn never_came(record: &Record, version: ChunkVersion) -> Error {
+    let have = record.pending.as_ref().or(record.committed.as_ref());
+    Error::new(ErrorKind::UpdateGap, "the version to commit never came")
+        .with("version", version.0)
+        .with("have", have.map_or(0, |version| version.state.version.0))
 }
 
 /// The record with its pending version committed.

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use firepond_core::ErrorKind;
-use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, NamespaceId, TargetId};
+use firepond_core::ids::{ChainVersion, ChunkId, ChunkVersion, NamespaceId, TargetId, WriteId};
 use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::store::{ChunkStore, ChunkWrite, NamespaceUsage, ReadVersion, TargetUsage};
 
@@ -68,6 +68,40 @@ async fn pending_is_invisible_until_commit() {
     let state = store.state(TARGET, chunk(1)).expect("state").expect("there");
     let recent: Vec<u64> = state.recent_writes.iter().map(|one| one.version.0).collect();
     assert_eq!(recent, [2], "the last write of a channel stands for those before it");
+}
+
+/// Goal: a whole chunk that replaces a committed version of the same number, or of a higher one, is
+/// committed like any other (seed 10082: it stayed pending for ever). Method: a tombstone as a
+/// resync leaves it, and a chunk of an earlier chain version, each replaced in two steps. Oracle:
+/// what the commit says, the bytes, nothing pending; the same after opening anew.
+#[tokio::test]
+async fn replacements_of_the_same_number_are_committed() {
+    let machine = Machine::new(1, 64 << 20);
+    let store = machine.open().expect("opens");
+    let nobody = ChunkWrite { write_id: WriteId::default(), full_chunk: true, ..remove(1, 1) };
+    store.apply(TARGET, nobody).await.expect("a removal of what the chain does not know");
+    for version in 1..=5 {
+        store.apply(TARGET, write(2, version, 0, b"before")).await.expect("write");
+    }
+    for (number, version) in [(1, 1), (2, 3)] {
+        let new = bytes(number, 9_000);
+        let whole = ChunkWrite { full_chunk: true, ..write(number, version, 0, &new) };
+        store.apply(TARGET, pending(whole)).await.expect("pending");
+        let commit = || store.commit(TARGET, chunk(number), ChunkVersion(version), ChainVersion(9));
+        let state = commit().await.expect("committed");
+        assert_eq!((state.version, state.removed), (ChunkVersion(version), false));
+        assert_eq!(state.checksum, firepond_core::checksum::crc32c(&new));
+        assert_eq!(committed(&store, number).await, new);
+        assert_eq!(commit().await.expect("idempotent"), state);
+    }
+    assert!(store.pending(TARGET).expect("list").is_empty());
+    store.close();
+    drop(store);
+    let store = machine.open().expect("opens again");
+    assert_eq!(committed(&store, 1).await, bytes(1, 9_000));
+    assert_eq!(committed(&store, 2).await, bytes(2, 9_000));
+    assert!(store.pending(TARGET).expect("list").is_empty());
+    settle(&store).await;
 }
 
 /// Goal: a dropped version leaves nothing behind, also on disk. Method: drop over a chunk and over
