@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
@@ -87,6 +88,7 @@ class Controller:
         self._tasks: dict[asyncio.Task[None], None] = {}  # In order: a run can be repeated.
         self._watches: dict[Life, asyncio.Task[None]] = {}
         self._probing: dict[NodeId, asyncio.Task[None]] = {}
+        self._alarms: Counter[NodeId] = Counter()
 
     def start(self) -> None:
         """Begins to tick."""
@@ -144,7 +146,11 @@ class Controller:
         return (await self.apply(event, now_ns))[1]
 
     async def investigate(self, suspects: Iterable[Life]) -> dict[ProbeResult, list[Life]]:
-        """Probes suspects and everybody they share chains with; one decision covers the result."""
+        """Probes suspects and everybody they share chains with; one decision covers the result.
+
+        An answer counts only if the node's connection has not broken since it was asked: others may
+        let us wait for long.
+        """
         asked = {life for life in suspects if self._is_current(life)}
         for node, _ in list(asked):
             for chain in self.state.chains_of(node):
@@ -153,16 +159,20 @@ class Controller:
         lives = sorted(asked)
         timeout_s = self.settings.probe_timeout_ms / 1000
         nodes = [self.state.nodes[node] for node, _ in lives]
+        alarms = {node.id: self._alarms[node.id] for node in nodes}
         probes = (self.surroundings.probe(node, timeout_s) for node in nodes)
         results = await asyncio.gather(*probes)
         found: dict[ProbeResult, list[Life]] = {result: [] for result in ProbeResult}
         for life, result in zip(lives, results, strict=True):
             found[result].append(life)
+        fresh = (
+            one for one in found[ProbeResult.ANSWERED] if self._alarms[one[0]] == alarms[one[0]]
+        )
         await self.apply(
             Observed(
                 gone=tuple(found[ProbeResult.GONE]),
                 unanswered=tuple(found[ProbeResult.UNANSWERED]),
-                answered=tuple(found[ProbeResult.ANSWERED]),
+                answered=tuple(fresh),
             )
         )
         return found
@@ -179,6 +189,19 @@ class Controller:
 
     async def _investigate(self, suspects: Iterable[Life]) -> None:
         await self.investigate(suspects)
+
+    def _alarm(self, node: Node) -> None:
+        """A node's idle connection broke: its process is gone, or the network is not well.
+
+        It is in doubt until it answers again, so that meanwhile no chain is left to it alone: if it
+        died together with another one, both are complete.
+        """
+        self._alarms[node.id] += 1
+        self._spawn(self._doubt((node.id, node.incarnation)))
+
+    async def _doubt(self, life: Life) -> None:
+        await self.apply(Observed(unanswered=(life,)))
+        await self.investigate((life,))
 
     def _forget_probe(self, task: asyncio.Task[None]) -> None:
         self._probing = {node: one for node, one in self._probing.items() if one is not task}
@@ -280,8 +303,7 @@ class Controller:
 
     async def _watch_forever(self, node: Node) -> None:
         while True:
-            alarm = lambda one: self.suspect([(one.id, one.incarnation)])  # noqa: E731
-            await self.surroundings.watch(node, alarm)
+            await self.surroundings.watch(node, self._alarm)
             await asyncio.sleep(REWATCH_PAUSE_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
