@@ -83,7 +83,8 @@ fn recent_writes<B: Backend>(
     Ok(state.map(|state| (state.recent_writes, state.forgotten)).unwrap_or_default())
 }
 
-/// The whole chunk at a version, read back from our store.
+/// The whole chunk at a version, read back from our store; if it rotted there, mended first. The
+/// chunk's lock is held.
 pub(crate) async fn image<B: Backend>(
     replica: &Replica<B>,
     chunk: ChunkId,
@@ -98,8 +99,18 @@ pub(crate) async fn image<B: Backend>(
     let (tag, payload) = if found.removed {
         (state.as_ref().map_or([0; 32], |state| state.tag), Payload::empty())
     } else {
-        let which = ReadVersion::Exactly(version);
-        let image = replica.backend.read(replica.target, chunk, which, 0, found.len).await?;
+        let read = || {
+            let which = ReadVersion::Exactly(version);
+            replica.backend.read(replica.target, chunk, which, 0, found.len)
+        };
+        let image = match read().await {
+            // Whatever keeps it from being mended: this is no answer of the successor.
+            Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch && committed => {
+                replica.repair_locked(chunk).await.map_err(|_| error)?;
+                read().await?
+            }
+            image => image?,
+        };
         (image.tag, image.payload)
     };
     let message = ForwardRequest {

@@ -1,5 +1,7 @@
-//! Mends a chunk whose blocks rotted, from another serving replica.
+//! Mends a chunk whose blocks rotted, from another replica.
 //!
+//! One that is being synced will do, and a version that is pending there: if all others are gone,
+//! that may be the only copy, and the resync of that very replica waits for it.
 //! Invariants: only exactly the version that is committed here is taken, and only if its bytes have
 //! the checksum that is stored here; the chunk is replaced under its lock and never under a pending
 //! version; every bad chunk is one WARN line, as a disk that rots is the operator's business.
@@ -17,7 +19,7 @@ use firepond_core::sys::clock::now;
 use firepond_core::transport::Request;
 use firepond_core::wire::MessageKind;
 use firepond_core::wire::storage::{
-    READ_FLAG_RELAXED, ReadIo, ReadResult, UpdateKind, decode_table, encode_table,
+    READ_FLAG_NEWEST, READ_FLAG_RELAXED, ReadIo, ReadResult, UpdateKind, decode_table, encode_table,
 };
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -146,27 +148,28 @@ impl<B: Backend> Replica<B> {
         found
     }
 
-    /// The bytes of exactly this version from another serving replica.
+    /// The bytes of exactly this version from another replica, those that serve first.
     ///
     /// # Errors
     /// `ChunkLost` when it is certain that no replica has them: every other one is rotten, too, and
     /// none is away that could bring them back; a value that may be lost waits for nobody.
     async fn fetch(&self, chunk: ChunkId, wanted: &VersionState) -> Result<(Bytes, ChainTarget)> {
+        use PublicState::{Serving, Syncing};
         let routing = self.node.peers.routing().current();
         let chain = routing.chain(self.chain)?;
+        let others = || chain.targets.iter().rev().filter(|other| other.target != self.target);
         let mut last =
             Error::new(ErrorKind::ChunkChecksumMismatch, "no other replica to mend from");
-        let mut hopeless = true;
-        for other in chain.targets.iter().rev().filter(|other| other.target != self.target) {
-            if other.state != PublicState::Serving {
-                hopeless &= chain.durability == Durability::Cache;
-                continue;
-            }
-            match self.fetch_from(*other, chunk, wanted).await {
-                Ok(bytes) => return Ok((bytes, *other)),
-                Err(error) => {
-                    hopeless &= error.kind() == ErrorKind::ChunkLost;
-                    last = error;
+        let mut hopeless =
+            chain.durability == Durability::Cache || others().all(|other| other.state == Serving);
+        for state in [Serving, Syncing] {
+            for other in others().filter(|other| other.state == state) {
+                match self.fetch_any(*other, chunk, wanted).await {
+                    Ok(bytes) => return Ok((bytes, *other)),
+                    Err(error) => {
+                        hopeless &= state == Syncing || error.kind() == ErrorKind::ChunkLost;
+                        last = error;
+                    }
                 }
             }
         }
@@ -176,10 +179,28 @@ impl<B: Backend> Replica<B> {
         Err(last.with("chunk", chunk).with("chain", self.chain))
     }
 
-    /// As `fetch`, from one replica: `ChunkLost` says that its copy is rotten, too.
+    /// As `fetch`, from one replica, be it committed or pending there.
+    async fn fetch_any(
+        &self,
+        other: ChainTarget,
+        chunk: ChunkId,
+        wanted: &VersionState,
+    ) -> Result<Bytes> {
+        use ErrorKind::{ChunkChecksumMismatch, ChunkLost};
+        match self.fetch_from(other, READ_FLAG_RELAXED, chunk, wanted).await {
+            Err(error) if matches!(error.kind(), ChunkChecksumMismatch | ChunkLost) => {
+                let flags = READ_FLAG_RELAXED | READ_FLAG_NEWEST;
+                self.fetch_from(other, flags, chunk, wanted).await
+            }
+            result => result,
+        }
+    }
+
+    /// As `fetch_any`, one try: `ChunkLost` says that this copy is rotten, too.
     async fn fetch_from(
         &self,
         other: ChainTarget,
+        flags: u32,
         chunk: ChunkId,
         wanted: &VersionState,
     ) -> Result<Bytes> {
@@ -190,7 +211,7 @@ impl<B: Backend> Replica<B> {
             offset: 0.into(),
             len: wanted.len.into(),
             target: other.target.0.into(),
-            flags: READ_FLAG_RELAXED.into(),
+            flags: flags.into(),
             reserved: 0.into(),
         };
         let deadline = now() + FETCH_PATIENCE;

@@ -77,10 +77,16 @@ impl<B: Backend> Replica<B> {
     /// Reads what is there without asking anybody: for repair and tools.
     ///
     /// # Errors
-    /// As the store; `TargetNotServing` when the target is not complete.
-    pub async fn read_relaxed(&self, chunk: ChunkId, offset: u32, len: u32) -> Result<ReadImage> {
+    /// As the store; `TargetNotServing` when the target takes no part in the chain.
+    pub async fn read_relaxed(
+        &self,
+        chunk: ChunkId,
+        which: ReadVersion,
+        offset: u32,
+        len: u32,
+    ) -> Result<ReadImage> {
         self.standing().check_replicates()?;
-        self.backend.read(self.target, chunk, ReadVersion::Committed, offset, len).await
+        self.backend.read(self.target, chunk, which, offset, len).await
     }
 
     async fn read_version(

@@ -8,7 +8,7 @@ use super::handler::StorageService;
 use super::join::join_bounded;
 use super::targets::find_in;
 use crate::chain::{Backend, Replica};
-use crate::store::ReadImage;
+use crate::store::{ReadImage, ReadVersion};
 use firepond_core::ids::{ChainId, ChunkId, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::Routing;
@@ -16,7 +16,7 @@ use firepond_core::sys::clock::{Instant, timeout_at};
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::transport::{IncomingRequest, OutgoingReply};
 use firepond_core::wire::storage::{
-    READ_FLAG_RELAXED, ReadIo, ReadResult, decode_table, encode_table,
+    READ_FLAG_NEWEST, READ_FLAG_RELAXED, ReadIo, ReadResult, decode_table, encode_table,
 };
 use firepond_core::wire::{CHUNK_MAX_BYTES, PAYLOAD_MAX_BYTES};
 use firepond_core::{Error, ErrorKind, Result};
@@ -79,7 +79,9 @@ async fn read_one<B: Backend>(
         return Err(Error::invalid("the read is longer than a chunk").with("len", len));
     }
     if io.flags.get() & READ_FLAG_RELAXED != 0 {
-        return replica.read_relaxed(chunk, offset, len).await;
+        let newest = io.flags.get() & READ_FLAG_NEWEST != 0;
+        let which = if newest { ReadVersion::Newest } else { ReadVersion::Committed };
+        return replica.read_relaxed(chunk, which, offset, len).await;
     }
     let standing = replica.standing_in(routing);
     replica.read(&standing, chunk, offset, len, deadline).await

@@ -46,6 +46,9 @@ const _: () = assert!(size_of::<ReadIo>() == 48);
 /// tools.
 pub const READ_FLAG_RELAXED: u32 = 1;
 
+/// With relaxed: the newest version, also if it is pending.
+pub const READ_FLAG_NEWEST: u32 = 2;
+
 /// The result of one read, 72 bytes. Its payload part is exactly `len` bytes.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
