@@ -186,8 +186,8 @@ async fn mended_when_there_is_room() {
 }
 
 /// Goal: a chunk that is rotten on every replica is an error at once, for readers and for writers
-/// of a part, and harms no replica; a replica that is away with a good copy is waited for. Oracle: the
-/// kinds, the clock, the bytes.
+/// of a part, and harms no replica; a replica that is away with a good copy is waited for. Oracle:
+/// the kinds, the clock, the bytes.
 #[tokio::test(start_paused = true)]
 async fn lost_chunks_are_errors_at_once() {
     random::seed_thread(64);
