@@ -192,8 +192,8 @@ fn hand_over(
     durability: Durability,
 ) -> Durable {
     let record = Arc::new(next);
-    core.account(&key, old, Some(&record));
     let job = Job { pages, ..Job::new(key, old, Some(Arc::clone(&record))) };
+    core.account(&key, old, Some(&record), &job.freed);
     match durability {
         Durability::Cache => {
             core.cache.publish_unwritten(key, Arc::clone(&record));

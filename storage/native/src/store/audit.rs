@@ -5,7 +5,7 @@
 
 use super::core::Core;
 use super::page::PAGE_BYTES;
-use super::record::units_of;
+use super::record::{released_by, unit_count};
 use super::scan::scan;
 use super::types::StoreAudit;
 use firepond_core::Result;
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 pub(super) fn audit(core: &Core) -> Result<StoreAudit> {
     let mut units = 0;
     scan(core, .., false, &mut |_, record| {
-        units += units_of(Some(&record));
+        units += unit_count(&released_by(Some(&record), None)) as u64;
         Ok(true)
     })?;
     let targets = core.targets.read();

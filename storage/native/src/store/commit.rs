@@ -35,10 +35,11 @@ pub(super) async fn commit(
     }
     let next = Arc::new(promoted(&record, chain_version, clock::steady_unix_ns()));
     let state = next.committed.as_ref().map(|version| version.state);
-    core.account(&key, Some(&record), Some(&next));
-    core.cache.publish_unwritten(key, Arc::clone(&next));
+    let job = Job::new(key, Some(&record), Some(Arc::clone(&next)));
+    core.account(&key, Some(&record), Some(&next), &job.freed);
+    core.cache.publish_unwritten(key, next);
     core.note_pending(key, None);
-    core.queue.push(Job { is_visible: true, ..Job::new(key, Some(&record), Some(next)) });
+    core.queue.push(Job { is_visible: true, ..job });
     state.ok_or_else(|| Error::internal("a commit without a version"))
 }
 

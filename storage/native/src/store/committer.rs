@@ -1,7 +1,7 @@
 //! Group commit: one worker that makes the updates of many durable together.
 //!
 //! Why a worker with a thread of its own: it sleeps in the sync of the log, and whatever arrives
-//! meanwhile is the next group, so the group grows with the load and nobody waits on purpose. It is
+//! meanwhile is the next group, so the group grows with the load (`queue` says when it is due). It is
 //! a future all the same, so that a simulated machine can drive it.
 //! Order within a group: data synced, if an update wrote its pages past the log → log written and
 //! synced → records visible, pages of the old versions retired → answers. A commit is visible before
@@ -18,147 +18,23 @@ use super::job::Job;
 use super::log::GroupChanges;
 use super::log_block::LoggedPage;
 use super::maintenance;
-use super::record::ChunkKey;
+use super::queue::Wake;
 use firepond_core::Result;
-use firepond_core::sys::clock::{self, Instant};
+use firepond_core::sys::clock;
 use firepond_core::sys::task;
-use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::Notify;
-
-/// Lazy records beyond which the group is committed at once: they take memory.
-const LAZY_MAX_COUNT: usize = 4096;
-
-/// Groups in which this many wait are this far apart: with fewer and larger groups the processor
-/// has time for the rest of the chain, and who waits alone waits for nobody.
-const PACED_MIN_COUNT: usize = 4;
-const PACE: Duration = Duration::from_millis(1);
 
 /// How often maintenance runs.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What waits for the committer.
-#[derive(Default)]
-pub(super) struct Queue {
-    state: Mutex<QueueState>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct QueueState {
-    jobs: Vec<Job>,
-    is_urgent: bool,
-    /// The next group takes everything.
-    is_hurried: bool,
-    lazy_since: Option<Instant>,
-    is_closing: bool,
-}
 
 /// Where the records of a group are durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Log,
     Index,
-}
-
-/// Why the committer woke.
-enum Wake {
-    Group(Vec<Job>),
-    Maintenance,
-    Closing(Vec<Job>),
-}
-
-impl Queue {
-    pub(super) fn push(&self, job: Job) {
-        let mut state = self.state.lock();
-        if state.is_closing {
-            // Dropping the job tells whoever waits; a lazy one leaves its pending version.
-            return;
-        }
-        let was_idle = state.lazy_since.is_none();
-        let was_urgent = state.is_urgent;
-        state.is_hurried |= state.jobs.len() >= LAZY_MAX_COUNT;
-        state.is_urgent |= job.answer.is_some() || state.is_hurried;
-        if was_idle {
-            state.lazy_since = Some(clock::now());
-        }
-        state.jobs.push(job);
-        let must_wake = was_idle || (state.is_urgent && !was_urgent);
-        drop(state);
-        if must_wake {
-            self.changed.notify_one();
-        }
-    }
-
-    /// Commits what waits now, without delay.
-    pub(super) fn hurry(&self) {
-        let mut state = self.state.lock();
-        (state.is_urgent, state.is_hurried) = (true, true);
-        drop(state);
-        self.changed.notify_one();
-    }
-
-    pub(super) fn close(&self) {
-        self.state.lock().is_closing = true;
-        self.changed.notify_one();
-    }
-
-    async fn wait(&self, lazy_interval: Duration, maintenance_at: Instant) -> Wake {
-        loop {
-            let until = match self.state.lock().due(lazy_interval, maintenance_at) {
-                Ok(wake) => return wake,
-                Err(until) => until,
-            };
-            // A notification between the look and the wait is kept for the wait.
-            clock::timeout_at(until, self.changed.notified()).await;
-        }
-    }
-}
-
-impl QueueState {
-    /// What is to be done now, or until when there is nothing.
-    fn due(
-        &mut self,
-        lazy_interval: Duration,
-        maintenance_at: Instant,
-    ) -> std::result::Result<Wake, Instant> {
-        if self.is_closing {
-            return Ok(Wake::Closing(self.take_all()));
-        }
-        let now = clock::now();
-        let lazy_at = self.lazy_since.map(|since| since + lazy_interval);
-        if self.is_hurried || lazy_at.is_some_and(|at| at <= now) {
-            return Ok(Wake::Group(self.take_all()));
-        }
-        if self.is_urgent {
-            return Ok(Wake::Group(self.take_urgent()));
-        }
-        if maintenance_at <= now {
-            return Ok(Wake::Maintenance);
-        }
-        Err(lazy_at.map_or(maintenance_at, |at| at.min(maintenance_at)))
-    }
-
-    fn take_all(&mut self) -> Vec<Job> {
-        (self.is_urgent, self.is_hurried, self.lazy_since) = (false, false, None);
-        std::mem::take(&mut self.jobs)
-    }
-
-    /// The jobs of those chunks for which somebody waits. The others are as old as they were.
-    fn take_urgent(&mut self) -> Vec<Job> {
-        let waiting = self.jobs.iter().filter(|job| job.answer.is_some());
-        let keys: HashSet<ChunkKey> = waiting.map(|job| job.key).collect();
-        let jobs = std::mem::take(&mut self.jobs);
-        let (urgent, lazy): (Vec<Job>, _) =
-            jobs.into_iter().partition(|job| keys.contains(&job.key));
-        self.is_urgent = false;
-        self.lazy_since = self.lazy_since.filter(|_| !lazy.is_empty());
-        self.jobs = lazy;
-        urgent
-    }
 }
 
 /// The committer, until the queue is closed.
@@ -178,9 +54,7 @@ async fn serve(core: &Arc<Core>) {
                 let start = clock::now();
                 let waiting_count = jobs.iter().filter(|job| job.answer.is_some()).count();
                 commit_group(core, jobs).await;
-                if waiting_count >= PACED_MIN_COUNT {
-                    clock::sleep_until(start + PACE).await;
-                }
+                core.queue.pace(waiting_count, start);
             }
             Wake::Closing(jobs) => {
                 commit_group(core, jobs).await;

@@ -1,20 +1,21 @@
 //! What all operations of a store share.
 //!
 //! Locks, in order: a chunk's lock (`locks`), then any one of the short ones (`cache` shard,
-//! `epochs`, `space`, `fresh`, `targets`, `pending`, the committer's queue), never two of those at a time.
+//! `epochs`, `space`, `fresh`, `targets`, `pending`, the committer's queue), never two of those at
+//! a time.
 
 use super::cache::{Found, RecordCache};
 use super::cached_writes::CachedWrites;
 use super::changes::Marks;
 use super::codec::{chunk_key, decode_record};
-use super::committer::Queue;
 use super::epochs::Epochs;
 use super::fresh::FreshPages;
 use super::image::Extent;
 use super::index::ChunkIndex;
 use super::locks::ChunkLocks;
 use super::log::Log;
-use super::record::{ChunkKey, Record, Version, units_of};
+use super::queue::Queue;
+use super::record::{ChunkKey, Record, Version, released_by, unit_count};
 use super::space::Space;
 use super::types::{StoreOptions, TargetRecord};
 use arc_swap::ArcSwapOption;
@@ -165,10 +166,16 @@ impl Core {
         }
     }
 
-    /// Counts what a new record uses in place of the old one.
-    pub(super) fn account(&self, key: &ChunkKey, old: Option<&Record>, new: Option<&Record>) {
+    /// Counts what a new record uses in place of the old one, which gave those pages back.
+    pub(super) fn account(
+        &self,
+        key: &ChunkKey,
+        old: Option<&Record>,
+        new: Option<&Record>,
+        freed: &[Extent],
+    ) {
         let Some(target) = self.targets.read().get(&key.target).cloned() else { return };
-        let units = units_of(new) as i64 - units_of(old) as i64;
+        let units = unit_count(&released_by(new, old)) - unit_count(freed);
         let exists = |record: Option<&Record>| i64::from(record.is_some_and(|r| !r.is_tombstone()));
         let mut usages = target.usages.lock();
         let usage = usages.entry(key.chunk.namespace()).or_default();

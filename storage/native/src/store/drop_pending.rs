@@ -22,8 +22,9 @@ pub(super) async fn drop_pending(core: &Core, key: ChunkKey, version: ChunkVersi
     }
     let left = Record { pending: None, ..Record::clone(&old) };
     let record = left.committed.is_some().then(|| Arc::new(left));
-    core.account(&key, Some(&old), record.as_deref());
-    let (job, durable) = Job::new(key, Some(&old), record).awaited(guard);
+    let job = Job::new(key, Some(&old), record);
+    core.account(&key, Some(&old), job.record.as_deref(), &job.freed);
+    let (job, durable) = job.awaited(guard);
     core.queue.push(job);
     durable.wait().await
 }

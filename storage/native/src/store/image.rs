@@ -134,11 +134,12 @@ impl Image {
 pub(super) fn released(before: &[&Image], after: &[&Image]) -> Vec<Extent> {
     let mut before: Vec<Walk<'_>> = before.iter().map(|image| Walk::new(image)).collect();
     let mut after: Vec<Walk<'_>> = after.iter().map(|image| Walk::new(image)).collect();
-    let mut freed: Vec<Extent> = Vec::new();
+    let (mut freed, mut seen): (Vec<Extent>, Vec<u64>) = (Vec::new(), Vec::new());
     loop {
         let heads = before.iter().chain(&after).filter_map(|walk| walk.head);
         let Some(count) = heads.map(|extent| extent.count).min() else { return freed };
-        let mut seen: Vec<u64> = after.iter_mut().filter_map(|walk| walk.next(count)).collect();
+        seen.clear();
+        seen.extend(after.iter_mut().filter_map(|walk| walk.next(count)));
         for unit in before.iter_mut().filter_map(|walk| walk.next(count)) {
             if unit != HOLE && !seen.contains(&unit) {
                 push_merged(&mut freed, Extent { unit, count });

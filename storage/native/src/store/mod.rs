@@ -43,6 +43,7 @@ mod maintenance;
 mod open;
 mod page;
 mod pages;
+mod queue;
 mod read;
 mod record;
 mod rules;

@@ -136,7 +136,7 @@ fn load_chunks(core: &Core) -> Result<()> {
             core.space.claim(&extent).map_err(|error| key.describe(error))?;
         }
         if core.targets.read().contains_key(&key.target) {
-            core.account(&key, None, Some(&record));
+            core.account(&key, None, Some(&record), &[]);
             core.note_pieces(key, &record);
             if record.pending.is_some() {
                 core.pending.lock().insert(key);

@@ -92,10 +92,9 @@ impl Record {
     }
 }
 
-/// Units on disk that one record uses, counting shared ones once.
-pub(super) fn units_of(record: Option<&Record>) -> u64 {
-    let Some(record) = record else { return 0 };
-    released(&record.images(), &[]).iter().map(|extent| u64::from(extent.count)).sum()
+/// How many units some extents are.
+pub(super) fn unit_count(extents: &[Extent]) -> i64 {
+    extents.iter().map(|extent| i64::from(extent.count)).sum()
 }
 
 /// What is no longer used when `after` replaces `before`.

@@ -5,17 +5,20 @@
 //! so that they are one transfer; smaller pieces are packed into the fullest segment that has a run
 //! for them. When no run is left a piece is split, so the last free page can be used.
 //! Invariants: a unit is handed out once until it is given back; giving back a free unit is a
-//! defect; the file never grows into the reserve. Locks: `state` alone; the file may grow under it.
+//! defect; the file never grows into the reserve. Locks: `state` or `room` alone; the file may grow
+//! under `state`.
 
 use super::image::{Extent, push_merged};
 use super::page::PAGE_BYTES;
 use super::segment::{SEGMENT_UNITS, Segment};
+use firepond_core::sys::clock::{Instant, now};
 use firepond_core::sys::disk::{Disk, DiskFile};
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Bytes of a segment.
 pub(super) const SEGMENT_BYTES: u64 = SEGMENT_UNITS as u64 * PAGE_BYTES as u64;
@@ -29,6 +32,9 @@ const SLACK_SEGMENTS: usize = 256;
 /// Segments that are looked at for a run before a fresh segment is taken.
 const SEARCH_MAX_COUNT: usize = 16;
 
+/// How long what the file system said of its room is taken for true: every update asks.
+const ROOM_AGE: Duration = Duration::from_millis(20);
+
 /// The free and used units of the data file.
 pub(super) struct Space {
     disk: Arc<dyn Disk>,
@@ -36,6 +42,8 @@ pub(super) struct Space {
     reserve_bytes: u64,
     /// The file grew, and its length is not durable yet.
     grown: AtomicBool,
+    /// Bytes of the file system, total and free, and when it said so.
+    room: Mutex<Option<(Instant, (u64, u64))>>,
     state: Mutex<State>,
 }
 
@@ -61,7 +69,8 @@ impl Space {
         let mut state = State::default();
         state.add_segments(file.len()? / SEGMENT_BYTES);
         let grown = AtomicBool::new(true);
-        Ok(Space { disk, file, reserve_bytes, grown, state: Mutex::new(state) })
+        let (room, state) = (Mutex::default(), Mutex::new(state));
+        Ok(Space { disk, file, reserve_bytes, grown, room, state })
     }
 
     /// Marks units as used that a record names. For opening only.
@@ -196,9 +205,22 @@ impl Space {
 
     /// Bytes: of the file system, and those that chunks can still take.
     pub(super) fn bytes(&self) -> Result<(u64, u64)> {
-        let (total, free) = self.disk.space()?;
+        let (total, free) = self.room()?;
         let inside = self.state.lock().free_units * PAGE_BYTES as u64;
         Ok((total, free.saturating_sub(self.reserve_bytes) + inside))
+    }
+
+    fn room(&self) -> Result<(u64, u64)> {
+        let now = now();
+        let mut room = self.room.lock();
+        if let Some((then, room)) = *room
+            && now < then + ROOM_AGE
+        {
+            return Ok(room);
+        }
+        let found = self.disk.space()?;
+        *room = Some((now, found));
+        Ok(found)
     }
 
     /// Bytes of the pages that are not free.
