@@ -10,6 +10,7 @@ use firepond_core::wire::storage::UpdateKind;
 use firepond_storage::chain::Backend;
 use firepond_storage::scrub::{PASS_INTERVAL, Scrubber};
 use firepond_storage::store::ScrubPlace;
+use harness::node::TestNode;
 use harness::{Cluster, TestClient, chunk, update};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -245,4 +246,56 @@ async fn lost_values_make_room() {
     assert_eq!(client.bytes(key).await.expect("there"), b"two");
     clock::sleep(Duration::from_secs(1)).await;
     assert_eq!(client.bytes(key).await.expect("still there"), b"two");
+}
+
+/// Goal: a chunk of which every copy is damaged, but not at the same place, is whole again, and so is
+/// one whose good pages are in an older version only (seeds 17156, 23813). Method: other pages rot on
+/// each replica; then a page rots on the only one that serves, before another page is written, with
+/// the old version on a replica that comes back. Oracle: the bytes, the disks, both serve.
+#[tokio::test(start_paused = true)]
+async fn chunks_are_put_together() {
+    random::seed_thread(66);
+    let mut cluster = Cluster::start(2).await;
+    let client = cluster.client();
+    let mut bytes: Vec<u8> = (0..5 * 4096_u32).map(|at| (at / 100) as u8).collect();
+    client.write(chunk(0), 0, &bytes).await.expect("write");
+    cluster.wait_serving().await;
+    cluster.nodes[0].store.rot_pages(chunk(0), 0..2);
+    cluster.nodes[1].store.rot_pages(chunk(0), 3..4);
+    for TestNode { replica, store, .. } in &cluster.nodes {
+        let deadline = clock::now() + Duration::from_secs(5);
+        let read = replica.read(&replica.standing(), chunk(0), 0, 5 * 4096, deadline).await;
+        assert!(read.expect("put together").payload.filled() == bytes, "other bytes");
+        assert!(!store.is_rotten(chunk(0)));
+    }
+
+    cluster.kill(0);
+    cluster.nodes[1].store.rot_pages(chunk(0), 1..2);
+    client.write(chunk(0), 4 * 4096, b"newer").await.expect("another page");
+    bytes[4 * 4096..4 * 4096 + 5].copy_from_slice(b"newer");
+    cluster.restart(0).await;
+    cluster.wait_serving().await;
+    assert!(client.bytes(chunk(0)).await.expect("there") == bytes, "other bytes");
+    cluster.assert_replicas_agree();
+    let is_rotten = |index: usize| cluster.nodes[index].store.is_rotten(chunk(0));
+    assert!(!is_rotten(0) && !is_rotten(1), "one is still rotten");
+}
+
+/// Goal: the good copy may be on a replica that waits for another one to be synced first (seed
+/// 19357). Method: of three, one is wiped and one is away; a chunk rots on the third; both come back.
+/// Oracle: all serve, the bytes.
+#[tokio::test(start_paused = true)]
+async fn rot_is_mended_from_the_replica_that_waits() {
+    random::seed_thread(67);
+    let (mut cluster, client) = filled(3).await;
+    cluster.kill(1);
+    cluster.kill(2);
+    cluster.nodes[1].store.wipe();
+    cluster.nodes[0].store.rot(chunk(7));
+    cluster.restart(1).await;
+    clock::sleep(Duration::from_secs(2)).await;
+    cluster.restart(2).await;
+    cluster.wait_serving().await;
+    cluster.assert_replicas_agree();
+    assert_eq!(client.bytes(chunk(7)).await.expect("there"), [7; CHUNK_BYTES]);
 }

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Slots<'a> {
     apply: Option<BoxFuture<'a, Result<VersionState>>>,
-    forward: Option<BoxFuture<'a, Result<UpdateReply>>>,
+    forward: Option<BoxFuture<'a, Event>>,
     store: Option<BoxFuture<'a, Event>>,
     retry_at: Option<Instant>,
     tired_at: Instant,
@@ -101,7 +101,7 @@ impl Slots<'_> {
         tokio::select! {
             biased;
             result = running(&mut self.apply) => Event::Applied(result),
-            result = running(&mut self.forward) => Event::Forwarded(result),
+            event = running(&mut self.forward) => event,
             event = running(&mut self.store) => event,
             Ok(()) = routing.changed() => Event::RoutingChanged,
             () = sleep_until(wake_at) => {

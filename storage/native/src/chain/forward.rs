@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::job::{Job, stored_kind};
 use super::replica::Replica;
-use super::update::{Form, Plan};
+use super::update::{Event, Form, Plan};
 use crate::store::{ReadVersion, VersionState};
 use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkId, ChunkVersion};
 use firepond_core::payload::Payload;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// How long one try may take; routing that moves on ends it earlier.
 const TRY: Duration = Duration::from_secs(10);
 
-/// Sends an update under a chain version to a successor.
+/// Sends an update under a chain version to a successor; says what became of it.
 pub(super) async fn forward<B: Backend>(
     replica: &Replica<B>,
     job: &Job,
@@ -28,20 +28,28 @@ pub(super) async fn forward<B: Backend>(
     to: ChainTarget,
     chain_version: ChainVersion,
     form: Form,
-) -> Result<UpdateReply> {
-    let (mut message, payload) = match form {
-        Form::Delta => (delta(job, &plan), job.payload.clone()),
-        Form::Whole => {
-            let (recent_writes, forgotten) = recent_writes(replica, job)?;
+) -> Event {
+    let chunk = job.update.chunk;
+    let made = match form {
+        Form::Delta => Ok((delta(job, &plan), job.payload.clone())),
+        Form::Whole => recent_writes(replica, job).map(|(recent_writes, forgotten)| {
             let delta = delta(job, &plan);
             let message = ForwardRequest { full_chunk: true, recent_writes, forgotten, ..delta };
             (message, job.payload.clone())
+        }),
+        Form::Image => image(replica, chunk, plan.version).await,
+    };
+    let (mut message, payload) = match made {
+        Ok(made) => made,
+        Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch => {
+            let nowhere = replica.is_nowhere_else(chunk, plan.version).await;
+            return Event::Unreadable { error, nowhere };
         }
-        Form::Image => image(replica, job.update.chunk, plan.version).await?,
+        Err(error) => return Event::Forwarded(Err(error)),
     };
     message.update.chain_version = chain_version;
     message.update.target = to.target;
-    send(replica, to, message, payload).await
+    Event::Forwarded(send(replica, to, message, payload).await)
 }
 
 /// Sends a message to the node of a successor.
@@ -83,8 +91,7 @@ fn recent_writes<B: Backend>(
     Ok(state.map(|state| (state.recent_writes, state.forgotten)).unwrap_or_default())
 }
 
-/// The whole chunk at a version, read back from our store; if it rotted there, mended first. The
-/// chunk's lock is held.
+/// The whole chunk at a version, read back from our store. The chunk's lock is held.
 pub(crate) async fn image<B: Backend>(
     replica: &Replica<B>,
     chunk: ChunkId,
@@ -96,22 +103,10 @@ pub(crate) async fn image<B: Backend>(
         Error::new(ErrorKind::ChunkBusy, "the version is gone").with("chunk", chunk)
     })?;
     let committed = state.as_ref().and_then(|state| state.committed) == Some(found);
-    let (tag, payload) = if found.removed {
-        (state.as_ref().map_or([0; 32], |state| state.tag), Payload::empty())
-    } else {
-        let read = || {
-            let which = ReadVersion::Exactly(version);
-            replica.backend.read(replica.target, chunk, which, 0, found.len)
-        };
-        let image = match read().await {
-            // Whatever keeps it from being mended: this is no answer of the successor.
-            Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch && committed => {
-                replica.repair_locked(chunk).await.map_err(|_| error)?;
-                read().await?
-            }
-            image => image?,
-        };
-        (image.tag, image.payload)
+    let tag = state.as_ref().map_or([0; 32], |state| state.tag);
+    let payload = match found.removed {
+        true => Payload::empty(),
+        false => payload_of(replica, chunk, &found, committed).await?,
     };
     let message = ForwardRequest {
         update: whole_chunk(replica, chunk, &found, tag),
@@ -123,6 +118,29 @@ pub(crate) async fn image<B: Backend>(
         recent_writes: state.map(|state| state.recent_writes).unwrap_or_default(),
     };
     Ok((message, payload))
+}
+
+/// The bytes of a version that is stored here, whatever rotted.
+async fn payload_of<B: Backend>(
+    replica: &Replica<B>,
+    chunk: ChunkId,
+    found: &VersionState,
+    committed: bool,
+) -> Result<Payload> {
+    let which = ReadVersion::Exactly(found.version);
+    let read = || replica.backend.read(replica.target, chunk, which, 0, found.len);
+    let error = match read().await {
+        Err(error) if error.kind() == ErrorKind::ChunkChecksumMismatch => error,
+        image => return Ok(image?.payload),
+    };
+    // Whatever keeps it from being mended: this is no answer of the successor.
+    if committed {
+        replica.repair_locked(chunk).await.map_err(|_| error)?;
+        return Ok(read().await?.payload);
+    }
+    // What is pending is mended here when it is committed.
+    let (bytes, _) = replica.fetch_noted(chunk, found).await.map_err(|_| error)?;
+    Ok(Payload::from_bytes(bytes))
 }
 
 /// The update that makes exactly this version of a chunk.

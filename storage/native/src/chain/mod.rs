@@ -15,6 +15,7 @@ pub mod dirty;
 mod drive;
 pub mod epochs;
 mod expel;
+mod fetch;
 pub mod findings;
 pub(crate) mod forward;
 pub mod job;

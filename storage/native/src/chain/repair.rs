@@ -1,7 +1,5 @@
-//! Mends a chunk whose blocks rotted, from another replica.
+//! Mends a chunk whose blocks rotted, from other replicas (`fetch`).
 //!
-//! One that is being synced will do, and a version that is pending there: if all others are gone,
-//! that may be the only copy, and the resync of that very replica waits for it.
 //! Invariants: only exactly the version that is committed here is taken, and only if its bytes have
 //! the checksum that is stored here; the chunk is replaced under its lock and never under a pending
 //! version; every bad chunk is one WARN line, as a disk that rots is the operator's business.
@@ -14,19 +12,10 @@ use bytes::Bytes;
 use firepond_core::checksum::crc32c;
 use firepond_core::ids::ChunkId;
 use firepond_core::payload::Payload;
-use firepond_core::routing::{ChainTarget, Durability, PublicState};
-use firepond_core::sys::clock::now;
-use firepond_core::transport::Request;
-use firepond_core::wire::MessageKind;
-use firepond_core::wire::storage::{
-    READ_FLAG_NEWEST, READ_FLAG_RELAXED, ReadIo, ReadResult, UpdateKind, decode_table, encode_table,
-};
+use firepond_core::routing::{ChainTarget, Durability};
+use firepond_core::wire::storage::UpdateKind;
 use firepond_core::{Error, ErrorKind, Result};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long one replica may take to send its copy.
-const FETCH_PATIENCE: Duration = Duration::from_secs(5);
 
 impl<B: Backend> Replica<B> {
     /// Answers a read of rotten blocks from another replica, and mends the chunk here.
@@ -128,7 +117,7 @@ impl<B: Backend> Replica<B> {
 
     /// As `fetch`, of a chunk that was found to be rotten: the first time is noted, and told if
     /// nobody has it.
-    async fn fetch_noted(
+    pub(super) async fn fetch_noted(
         &self,
         chunk: ChunkId,
         wanted: &VersionState,
@@ -146,95 +135,6 @@ impl<B: Backend> Replica<B> {
             );
         }
         found
-    }
-
-    /// The bytes of exactly this version from another replica, those that serve first.
-    ///
-    /// # Errors
-    /// `ChunkLost` when it is certain that no replica has them: every other one is rotten, too, and
-    /// none is away that could bring them back; a value that may be lost waits for nobody.
-    async fn fetch(&self, chunk: ChunkId, wanted: &VersionState) -> Result<(Bytes, ChainTarget)> {
-        use PublicState::{Serving, Syncing};
-        let routing = self.node.peers.routing().current();
-        let chain = routing.chain(self.chain)?;
-        let others = || chain.targets.iter().rev().filter(|other| other.target != self.target);
-        let mut last =
-            Error::new(ErrorKind::ChunkChecksumMismatch, "no other replica to mend from");
-        let mut hopeless =
-            chain.durability == Durability::Cache || others().all(|other| other.state == Serving);
-        for state in [Serving, Syncing] {
-            for other in others().filter(|other| other.state == state) {
-                match self.fetch_any(*other, chunk, wanted).await {
-                    Ok(bytes) => return Ok((bytes, *other)),
-                    Err(error) => {
-                        hopeless &= state == Syncing || error.kind() == ErrorKind::ChunkLost;
-                        last = error;
-                    }
-                }
-            }
-        }
-        if hopeless {
-            last = Error::new(ErrorKind::ChunkLost, "every replica of the chunk is damaged");
-        }
-        Err(last.with("chunk", chunk).with("chain", self.chain))
-    }
-
-    /// As `fetch`, from one replica, be it committed or pending there.
-    async fn fetch_any(
-        &self,
-        other: ChainTarget,
-        chunk: ChunkId,
-        wanted: &VersionState,
-    ) -> Result<Bytes> {
-        use ErrorKind::{ChunkChecksumMismatch, ChunkLost};
-        match self.fetch_from(other, READ_FLAG_RELAXED, chunk, wanted).await {
-            Err(error) if matches!(error.kind(), ChunkChecksumMismatch | ChunkLost) => {
-                let flags = READ_FLAG_RELAXED | READ_FLAG_NEWEST;
-                self.fetch_from(other, flags, chunk, wanted).await
-            }
-            result => result,
-        }
-    }
-
-    /// As `fetch_any`, one try: `ChunkLost` says that this copy is rotten, too.
-    async fn fetch_from(
-        &self,
-        other: ChainTarget,
-        flags: u32,
-        chunk: ChunkId,
-        wanted: &VersionState,
-    ) -> Result<Bytes> {
-        let io = ReadIo {
-            chunk: chunk.0,
-            chain: self.chain.0.into(),
-            chain_version: 0.into(),
-            offset: 0.into(),
-            len: wanted.len.into(),
-            target: other.target.0.into(),
-            flags: flags.into(),
-            reserved: 0.into(),
-        };
-        let deadline = now() + FETCH_PATIENCE;
-        let request = Request::new(MessageKind::BatchRead, encode_table(&[io]), deadline);
-        let reply = self.node.peers.call_node(other.node, request).await?;
-        let results = decode_table::<ReadResult>(&reply.body)?;
-        let found = results.first().ok_or_else(|| Error::internal("an empty batch came back"))?;
-        let bytes = reply.payload.complete().await?;
-        if found.status.get() == ErrorKind::ChunkChecksumMismatch as u16 {
-            let why = "the other replica's copy is rotten";
-            return Err(Error::new(ErrorKind::ChunkLost, why).with("target", other.target));
-        }
-        let equal = found.status.get() == 0
-            && found.version.get() == wanted.version.0
-            && bytes.len() == wanted.len as usize
-            && crc32c(bytes) == wanted.checksum;
-        if !equal {
-            let why = "the other replica does not have this version";
-            return Err(
-                Error::new(ErrorKind::ChunkChecksumMismatch, why).with("target", other.target)
-            );
-        }
-        Ok(Bytes::copy_from_slice(bytes))
     }
 }
 

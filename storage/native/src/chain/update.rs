@@ -11,10 +11,11 @@
 //!
 //! Invariants: nothing is acknowledged that is not durable here and acknowledged from below, nor
 //! without lease, nor by a target that was taken out. A pending version is dropped only if it is
-//! certain that nobody below has it; else it stays and is rolled forward later. A replica that lost
-//! an update which others below may have takes itself out of the chain. A successor that stays
-//! different after whole chunks were sent, or that is syncing and full, is told to leave the chain;
-//! a replica never doubts itself for what another one says.
+//! certain that nobody below has it (or that it rotted here and nobody at all has it); else it
+//! stays and is rolled forward later. A replica that lost an update which others below may have
+//! takes itself out of the chain. A successor that stays different after whole chunks were sent, or
+//! that is syncing and full, is told to leave the chain; a replica never doubts itself for what
+//! another one says.
 
 use super::admit::reply;
 use super::role::Standing;
@@ -52,6 +53,13 @@ pub enum Event {
     Applied(Result<VersionState>),
     /// The successor answered.
     Forwarded(Result<UpdateReply>),
+    /// Nothing was sent: the version rotted here, and nobody else gives it.
+    Unreadable {
+        /// What the store said.
+        error: Error,
+        /// It is certain that no other replica of the chain has it.
+        nowhere: bool,
+    },
     /// The store made the version the committed one.
     Committed(Result<VersionState>),
     /// The store dropped the pending version.
@@ -196,6 +204,7 @@ impl Update {
             Event::RoutingChanged | Event::RetryDue => self.paused = false,
             Event::Applied(result) => self.applied(result),
             Event::Forwarded(result) => self.forwarded(standing, result, &mut actions),
+            Event::Unreadable { error, nowhere } => self.unreadable(error, nowhere, &mut actions),
             Event::Committed(Ok(state)) => self.local = Local::Committed(state),
             Event::Committed(Err(error)) => self.finish(Err(error), &mut actions),
             Event::Aborted(result) => self.aborted(result, &mut actions),
@@ -281,6 +290,22 @@ impl Update {
         }
     }
 
+    /// What is pending here rotted. While another target serves, this one leaves the chain. The
+    /// last one drops it if nobody has it: then nobody was told that it is done.
+    fn unreadable(&mut self, error: Error, nowhere: bool, actions: &mut Vec<Action>) {
+        let Link::Running(to) = self.link else { return };
+        self.link = Link::Idle;
+        match self.local {
+            Local::Pending(_) if to.state == PublicState::Serving => self.lose(error, actions),
+            Local::Pending(_) if nowhere => {
+                self.unknown = false;
+                let why = "the update rotted before another replica had it";
+                self.link = Link::Refused(Error::new(ErrorKind::ChunkBusy, why));
+            }
+            _ => self.pause(actions),
+        }
+    }
+
     fn pause(&mut self, actions: &mut Vec<Action>) {
         self.paused = true;
         actions.push(Action::RetryAfter(self.backoff));
@@ -350,6 +375,10 @@ impl Update {
         if matches!(self.link, Link::Running(_)) {
             return;
         }
+        self.lose(error, actions);
+    }
+
+    fn lose(&mut self, error: Error, actions: &mut Vec<Action>) {
         // Not the store's own kind: that could read as a refusal, and those above would give it up.
         let why = "the target lost the update and leaves the chain";
         let lost = Error::new(ErrorKind::TargetNotServing, why).with("cause", &error);

@@ -277,3 +277,27 @@ fn successors_that_cannot_follow_leave() {
     assert_eq!(step(&mut update, &feeding, full), ["expel 2@7 full", "pause"]);
     assert_eq!(step(&mut update, &alone, Event::RoutingChanged), ["commit@8"]);
 }
+
+/// Goal: a target whose pending version rotted leaves the chain while another one serves; the last
+/// one drops it if nobody has it, and waits otherwise (seed 13885). Oracle: the actions.
+#[test]
+fn pending_versions_that_rotted() {
+    let roll = Plan { has_payload: false, replaces: true, ..plan() };
+    let rotten = |nowhere| {
+        let error = error(ErrorKind::ChunkChecksumMismatch);
+        Event::Unreadable { error, nowhere }
+    };
+    for nowhere in [false, true] {
+        let mut update = Update::adopt(roll, made(1));
+        step(&mut update, &head(7), Event::Started);
+        let lost = step(&mut update, &head(7), rotten(nowhere));
+        assert_eq!(lost, ["fail target", "error target_not_serving"]);
+    }
+    let feeding = standing(7, &[(1, Serving), (2, Syncing)], 1);
+    let mut update = Update::adopt(roll, made(1));
+    step(&mut update, &feeding, Event::Started);
+    assert_eq!(step(&mut update, &feeding, rotten(false)), ["pause"]);
+    assert_eq!(step(&mut update, &feeding, Event::RetryDue), ["forward 2@7 Image"]);
+    assert_eq!(step(&mut update, &feeding, rotten(true)), ["abort"]);
+    assert_eq!(step(&mut update, &feeding, Event::Aborted(Ok(()))), ["error chunk_busy"]);
+}

@@ -57,6 +57,7 @@ mod types;
 pub use changes::{ChangePlace, Marks};
 pub use index::{Change, ChunkIndex, Visit};
 pub use index_memory::MemoryIndex;
+pub(crate) use page::PAGE_BYTES;
 pub use scrub_place::ScrubPlace;
 pub use types::{
     ChunkState, ChunkWrite, CompactReport, NamespaceUsage, RECENT_WRITES_MAX_COUNT, ReadImage,

@@ -8,7 +8,7 @@ use firepond_core::checksum::{crc32c, crc32c_combine};
 use std::sync::LazyLock;
 
 /// Bytes of a page.
-pub(super) const PAGE_BYTES: usize = 4096;
+pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// `SHIFT[i][b]` is what byte `i` of a checksum with value `b` becomes when a page follows.
 static SHIFT: LazyLock<[[u32; 256]; 4]> = LazyLock::new(|| {

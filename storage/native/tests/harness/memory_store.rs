@@ -18,6 +18,7 @@ use firepond_storage::store::{
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,12 +26,22 @@ use std::time::Duration;
 const LAZY_INTERVAL: Duration = Duration::from_millis(200);
 
 const DISK_BYTES: u64 = 1 << 40;
+const PAGE_BYTES: usize = 4096;
 
 #[derive(Clone)]
 struct Stored {
     state: VersionState,
     bytes: Bytes,
-    rotten: bool,
+    /// Pages that cannot be read.
+    rotten: BTreeSet<usize>,
+}
+
+impl Stored {
+    /// Whether none of these bytes is on a rotten page.
+    fn is_good(&self, bytes: Range<usize>) -> bool {
+        let pages = bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES);
+        self.rotten.range(pages).next().is_none()
+    }
 }
 
 #[derive(Clone, Default)]
@@ -122,10 +133,15 @@ impl MemoryStore {
 
     /// The committed version of a chunk rots, if there is one.
     pub fn rot(&self, chunk: ChunkId) {
+        self.rot_pages(chunk, 0..1 << 14);
+    }
+
+    /// Some pages of it rot.
+    pub fn rot_pages(&self, chunk: ChunkId, pages: Range<usize>) {
         let mut inner = self.inner.lock();
-        let entry = inner.chunks.get_mut(&chunk);
-        if let Some(committed) = entry.and_then(|entry| entry.committed.as_mut()) {
-            committed.rotten = !committed.state.removed;
+        let committed = inner.chunks.get_mut(&chunk).and_then(|entry| entry.committed.as_mut());
+        if let Some(committed) = committed.filter(|one| !one.state.removed) {
+            committed.rotten.extend(pages);
         }
     }
 
@@ -151,7 +167,7 @@ impl MemoryStore {
     pub fn is_rotten(&self, chunk: ChunkId) -> bool {
         let inner = self.inner.lock();
         let committed = inner.chunks.get(&chunk).and_then(|entry| entry.committed.as_ref());
-        committed.is_some_and(|one| one.rotten)
+        committed.is_some_and(|one| !one.rotten.is_empty())
     }
 
     pub fn served(&self) -> bool {
@@ -259,8 +275,11 @@ impl Backend for MemoryStore {
                 write.kind,
                 UpdateKind::Write | UpdateKind::Truncate | UpdateKind::PunchHole
             );
-            let rotten = entry.committed.as_ref().is_some_and(|one| one.rotten);
-            if rotten && partial && !write.full_chunk {
+            let base = entry.committed.as_ref().filter(|_| partial && !write.full_chunk);
+            let rotten = base.map(|base| base.rotten.clone()).unwrap_or_default();
+            let touched = write.offset as usize..(write.offset + write.len) as usize;
+            let whole = write.kind != UpdateKind::Write && !rotten.is_empty();
+            if whole || base.is_some_and(|base| !base.is_good(touched)) {
                 return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
             }
             if is_full && write.kind != UpdateKind::Remove {
@@ -295,10 +314,10 @@ impl Backend for MemoryStore {
             }
             if write.commit {
                 entry.pending = None;
-                entry.committed = Some(Stored { state, bytes, rotten: false });
+                entry.committed = Some(Stored { state, bytes, rotten });
                 remember(entry, &made(&state));
             } else {
-                entry.pending = Some(Stored { state, bytes, rotten: false });
+                entry.pending = Some(Stored { state, bytes, rotten });
             }
             Ok(state)
         })?;
@@ -366,11 +385,11 @@ impl Backend for MemoryStore {
                 }
             };
             let found = found.filter(|one| !one.state.removed).ok_or_else(missing)?;
-            if found.rotten {
-                return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
-            }
             let start = (offset as usize).min(found.bytes.len());
             let end = (start + len as usize).min(found.bytes.len());
+            if !found.is_good(start..end) {
+                return Err(Error::new(ErrorKind::ChunkChecksumMismatch, "rotten"));
+            }
             let part = found.bytes.slice(start..end);
             Ok(ReadImage {
                 checksum: crc32c(&part),

@@ -42,8 +42,8 @@ pub struct ReadIo {
 }
 const _: () = assert!(size_of::<ReadIo>() == 48);
 
-/// Serve what is there although the read may be older than another reader saw. For resync and
-/// tools.
+/// Serve what is there, in whatever state the target is. For replicas that know which bytes they
+/// want.
 pub const READ_FLAG_RELAXED: u32 = 1;
 
 /// With relaxed: the newest version, also if it is pending.
