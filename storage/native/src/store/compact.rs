@@ -2,7 +2,8 @@
 //!
 //! Two reasons to move: a chunk that lies in many pieces takes many transfers to read, and a
 //! segment with few used pages keeps a mebibyte of the file for them. Fragmented chunks are noted
-//! when they are written; sparse segments are closed for new pages, and one walk of the index finds
+//! when they are written, and put together once they are left alone, for until then they would only
+//! fall apart again; sparse segments are closed for new pages, and one walk of the index finds
 //! whose pages they hold.
 //! Invariants: a chunk moves under its lock, so that neither an update, a commit nor a removal
 //! comes in between; a move is a new record of the same version, durable before the old pages are
@@ -40,6 +41,12 @@ const SCAN_COUNT: usize = 1024;
 /// After a walk so many times its length without one.
 const WALK_REST_FACTOR: u32 = 10;
 
+/// How long a chunk has been left alone before it is put together ...
+const COLD_AGE: Duration = Duration::from_secs(5);
+
+/// ... unless it lies in so many times the pieces that are too many.
+const PIECES_FACTOR: usize = 4;
+
 /// How often it is looked whether there is something to do.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -50,7 +57,7 @@ pub(super) async fn run(core: Arc<Core>) {
         clock::sleep(INTERVAL).await;
         let mut report = CompactReport::default();
         // What fails here failed the disk, or is met by whoever reads the chunk.
-        let _ = put_together(&core, &mut report).await;
+        let _ = put_together(&core, &mut report, COLD_AGE).await;
         let start = clock::now();
         if start >= walk_at {
             let _ = empty_sparse(&core, &mut report).await;
@@ -59,20 +66,37 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Moves what is worth it now.
+/// Moves what is worth it, however lately it was written.
 pub(super) async fn pass(core: &Arc<Core>) -> Result<CompactReport> {
     let mut report = CompactReport::default();
-    put_together(core, &mut report).await?;
+    put_together(core, &mut report, Duration::ZERO).await?;
     empty_sparse(core, &mut report).await?;
     Ok(report)
 }
 
-async fn put_together(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
+async fn put_together(core: &Arc<Core>, report: &mut CompactReport, age: Duration) -> Result<()> {
     let noted = std::mem::take(&mut *core.fragmented.lock());
     for key in noted {
-        move_paced(core, key, report, |_| true).await?;
+        if is_due(core, &key, age)? {
+            move_paced(core, key, report, |_| true).await?;
+        } else {
+            core.fragmented.lock().insert(key);
+        }
     }
     Ok(())
+}
+
+fn is_due(core: &Core, key: &ChunkKey, age: Duration) -> Result<bool> {
+    let Some(record) = core.lookup(key)? else { return Ok(true) };
+    let alone_ns = clock::steady_unix_ns().saturating_sub(record.updated_ns);
+    let pieces = record.existing().map_or(0, |version| version.image.extents.len());
+    let most = core.options.pieces_max_count * PIECES_FACTOR;
+    Ok(is_worth_it(pieces, most, Duration::from_nanos(alone_ns), age))
+}
+
+/// Whether a chunk has been left alone for long enough, or lies in far too many pieces.
+fn is_worth_it(pieces: usize, most: usize, alone: Duration, age: Duration) -> bool {
+    alone >= age || pieces > most
 }
 
 async fn empty_sparse(core: &Arc<Core>, report: &mut CompactReport) -> Result<()> {
@@ -222,4 +246,19 @@ fn take_front(rest: &mut Vec<Extent>, mut count: u32) -> Vec<Extent> {
         taken.push(part);
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: what is being written waits, unless its record grows too long. Oracle: the rows.
+    #[test]
+    fn chunks_are_put_together_when_they_are_cold() {
+        let second = Duration::from_secs(1);
+        assert!(!is_worth_it(100, 256, second, COLD_AGE));
+        assert!(is_worth_it(257, 256, second, COLD_AGE));
+        assert!(is_worth_it(65, 256, COLD_AGE, COLD_AGE));
+        assert!(is_worth_it(65, 256, Duration::ZERO, Duration::ZERO), "when asked to");
+    }
 }
