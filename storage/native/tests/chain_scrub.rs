@@ -248,10 +248,11 @@ async fn lost_values_make_room() {
     assert_eq!(client.bytes(key).await.expect("still there"), b"two");
 }
 
-/// Goal: a chunk of which every copy is damaged, but not at the same place, is whole again, and so is
-/// one whose good pages are in an older version only (seeds 17156, 23813). Method: other pages rot on
-/// each replica; then a page rots on the only one that serves, before another page is written, with
-/// the old version on a replica that comes back. Oracle: the bytes, the disks, both serve.
+/// Goal: a chunk of which every copy is damaged, but not at the same place, is whole again, and so
+/// is one whose good pages are in an older version only (seeds 17156, 23813). Method: other pages
+/// rot on each replica; then a page rots on the only one that serves, before another page is
+/// written, with the old version on a replica that comes back. Oracle: the bytes, the disks, both
+/// serve.
 #[tokio::test(start_paused = true)]
 async fn chunks_are_put_together() {
     random::seed_thread(66);
@@ -282,8 +283,8 @@ async fn chunks_are_put_together() {
 }
 
 /// Goal: the good copy may be on a replica that waits for another one to be synced first (seed
-/// 19357). Method: of three, one is wiped and one is away; a chunk rots on the third; both come back.
-/// Oracle: all serve, the bytes.
+/// 19357). Method: of three, one is wiped and one is away; a chunk rots on the third; both come
+/// back. Oracle: all serve, the bytes.
 #[tokio::test(start_paused = true)]
 async fn rot_is_mended_from_the_replica_that_waits() {
     random::seed_thread(67);
