@@ -18,13 +18,13 @@ SEEDS_MAX = 20_000
 KNOWN: dict[str, int] = {
     "batch-fails-as-one": 3,
     "commit-before-routing": 15,
-    "pages-freed-early": 520,
+    "pages-freed-early": 1536,
     "partial-to-syncing": 22,
     "pending-abandoned": 668,
     "pending-lost": 53,
     "restart-unnoticed": 170,
     "retry-forgotten": 15,
-    "standing-not-renewed": 2703,
+    "standing-not-renewed": 3216,
     "tail-in-place": 27,
 }
 """A seed that fails with each mistake, to be tried first: the test is quick then."""

@@ -14,6 +14,7 @@ use super::page::PAGE_BYTES;
 use bytes::Bytes;
 use firepond_core::Result;
 use firepond_core::payload::Payload;
+use firepond_core::sys::mistake::{Mistake, planted};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,7 +92,7 @@ impl FreshPages {
     /// False while the page is being written: then it is free when that has ended.
     fn forget(&self, pages: &mut Pages, unit: u64) -> bool {
         let Some(page) = pages.get_mut(&unit) else { return true };
-        if page.is_being_written {
+        if page.is_being_written && !planted(Mistake::PagesFreedEarly) {
             page.is_freed = true;
             return false;
         }
@@ -116,9 +117,9 @@ impl FreshPages {
         let mut freed = Vec::new();
         let mut pages = self.pages.lock();
         for (unit, _) in written {
-            let page = pages.remove(unit);
+            let Some(page) = pages.remove(unit) else { continue };
             self.count.fetch_sub(1, Ordering::Release);
-            if page.is_some_and(|page| page.is_freed) {
+            if page.is_freed {
                 push_units(&mut freed, *unit, unit + 1);
             }
         }

@@ -189,7 +189,13 @@ fn options(process: Process, node: u32, incarnation: u64) -> EngineOptions {
 }
 
 fn store_options() -> StoreOptions {
-    StoreOptions { cache_bytes: 1 << 20, reserve_bytes: RESERVE_BYTES, ..StoreOptions::default() }
+    StoreOptions {
+        cache_bytes: 1 << 20,
+        reserve_bytes: RESERVE_BYTES,
+        // So small that it is checkpointed all the time: pages move and records change places.
+        log_bytes: 128 << 10,
+        ..StoreOptions::default()
+    }
 }
 
 fn ids(targets: &[u64]) -> Vec<TargetId> {
