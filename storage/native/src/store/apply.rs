@@ -2,8 +2,9 @@
 //!
 //! Steps: lock the chunk → decide → take pages and write them, while the payload arrives → make the
 //! record → hand it to the committer → answer when it is durable.
-//! Invariants: up to the committer it runs to its end although its caller is gone, for the kernel may
-//! still write into pages that it took; a failure before the record exists gives the pages back.
+//! Invariants: up to the committer it runs to its end although its caller is gone, for the kernel
+//! may still write into pages that it took; a failure before the record exists gives the pages
+//! back.
 
 use super::content::Draft;
 use super::core::Core;

@@ -1,5 +1,5 @@
-//! The records in memory: those that are not durable yet, those that only the log has, and a bounded
-//! cache of the others.
+//! The records in memory: those that are not durable yet, those that only the log has, and a
+//! bounded cache of the others.
 //!
 //! Invariants: a look-up finds the newest visible record; a record that the index lacks stays until
 //! it is written there; cached bytes stay below the bound, and the log bounds what only it has; a

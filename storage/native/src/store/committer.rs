@@ -1,12 +1,12 @@
 //! Group commit: one worker that makes the updates of many durable together.
 //!
 //! Why a worker with a thread of its own: it sleeps in the sync of the log, and whatever arrives
-//! meanwhile is the next group, so the group grows with the load (`queue` says when it is due). It is
-//! a future all the same, so that a simulated machine can drive it.
-//! Order within a group: data synced, if an update wrote its pages past the log → log written and
-//! synced → records visible, pages of the old versions retired → answers. A commit is visible before
-//! (its pending version is durable already) and waits for the next update of its chunk, which
-//! stands for both, at most `lazy_interval`.
+//! meanwhile is the next group, so the group grows with the load (`queue` says when it is due). It
+//! is a future all the same, so that a simulated machine can drive it. Order within a group: data
+//! synced, if an update wrote its pages past the log → log written and synced → records visible,
+//! pages of the old versions retired → answers. A commit is visible before (its pending version is
+//! durable already) and waits for the next update of its chunk, which stands for both, at most
+//! `lazy_interval`.
 //! Invariants: records of one chunk are queued under its lock, so in order, and stay in order; the
 //! last one of a group is written. A failed sync fails the disk: nothing can be said of what was
 //! written.

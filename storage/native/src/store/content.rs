@@ -2,9 +2,9 @@
 //!
 //! Why pages and not blocks: a page has its own checksum, so an aligned 4 KiB overwrite writes 4
 //! KiB and reads nothing. The pages of small updates go into the log with their record, and are
-//! fresh until its checkpoint; those of larger ones are synced before it. A chunk that falls into many
-//! pieces is put together again later (`compact`). Nothing that a committed version uses is ever
-//! overwritten.
+//! fresh until its checkpoint; those of larger ones are synced before it. A chunk that falls into
+//! many pieces is put together again later (`compact`). Nothing that a committed version uses is
+//! ever overwritten.
 //! Invariants: the payload's checksum is verified before anything of it can become visible.
 
 use super::core::Core;

@@ -1,11 +1,11 @@
 //! The log: what makes a group of updates durable with one sync.
 //!
-//! Why beside the index: its tree and the data file would each need a write and a sync a group, with
-//! the file system's own journal behind both. A block of the log holds the index's changes of a
-//! group and the pages of its small updates. Records and pages stay in memory (`cache`, `fresh`)
-//! until the log is checkpointed, so that what is overwritten again and again is written once: pages
-//! into the data file, data file synced, then records into the index, with the number of the last
-//! block that this covers. Two halves: one is filled while the other is checkpointed in the
+//! Why beside the index: its tree and the data file would each need a write and a sync a group,
+//! with the file system's own journal behind both. A block of the log holds the index's changes of
+//! a group and the pages of its small updates. Records and pages stay in memory (`cache`, `fresh`)
+//! until the log is checkpointed, so that what is overwritten again and again is written once:
+//! pages into the data file, data file synced, then records into the index, with the number of the
+//! last block that this covers. Two halves: one is filled while the other is checkpointed in the
 //! background. What is not a record goes into the index at once, without a sync.
 //! Invariants: blocks are numbered without a gap; a block is written after the one before it is
 //! durable, so at most the last one can be torn; a half is written again only after all of its

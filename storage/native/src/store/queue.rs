@@ -1,8 +1,8 @@
 //! What waits for the committer, and when its next group is due.
 //!
-//! Why a group waits: it costs the same for one update as for thirty. If several waited for the last
-//! one, as many will wait again, for their writers come back: the next group is due when they do, or
-//! a little later without them. Who waits alone waits for nobody.
+//! Why a group waits: it costs the same for one update as for thirty. If several waited for the
+//! last one, as many will wait again, for their writers come back: the next group is due when they
+//! do, or a little later without them. Who waits alone waits for nobody.
 //! Why commits wait: the next update of their chunk stands for both.
 //! Invariants: the jobs of one chunk stay in order. Locks: `state` alone.
 

@@ -2,8 +2,8 @@
 //!
 //! Invariants: what lies in memory is taken first, so a record that reaches the index in between is
 //! seen there or here; what lay in memory counts, as it was the newest when the scan began: the
-//! times in two records say nothing, as the wall clock may have been set back before a restart; what
-//! was removed is not shown.
+//! times in two records say nothing, as the wall clock may have been set back before a restart;
+//! what was removed is not shown.
 
 use super::codec::{KIND_CHUNK, chunk_key, decode_chunk_key, decode_record};
 use super::core::Core;

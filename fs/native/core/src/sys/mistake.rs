@@ -26,8 +26,8 @@ pub enum Mistake {
     PendingLost,
     /// A node that restarts passes for the one that was there before, and its targets for complete.
     RestartUnnoticed,
-    /// The pages of an old version are free before the last reader of that version, or the checkpoint
-    /// that writes them, is done.
+    /// The pages of an old version are free before the last reader of that version, or the
+    /// checkpoint that writes them, is done.
     PagesFreedEarly,
     /// The last page of a chunk is rewritten where it is.
     TailInPlace,
