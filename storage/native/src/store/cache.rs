@@ -256,7 +256,10 @@ mod tests {
         let cache = RecordCache::new(1 << 20);
         let made = |updated_ns| Arc::new(Record { updated_ns, ..Record::default() });
         let (first, last) = (made(1), made(2));
-        let finds = |wanted: &Arc<Record>| matches!(cache.find(&key(1)), Found::Record(found) if Arc::ptr_eq(&found, wanted));
+        let finds = |wanted: &Arc<Record>| match cache.find(&key(1)) {
+            Found::Record(found) => Arc::ptr_eq(&found, wanted),
+            _ => false,
+        };
         cache.mark_durable(key(1), Some(&first), false, Place::Log);
         assert!(finds(&first));
         cache.mark_durable(key(1), None, false, Place::Log);
