@@ -10,7 +10,15 @@ use std::fs::File;
 use std::path::Path;
 
 /// The ownership of a directory, for as long as this lives.
-pub struct DirectoryLock(#[expect(dead_code, reason = "its life is the lock")] File);
+pub struct DirectoryLock(File);
+
+impl Drop for DirectoryLock {
+    /// Closing the file is not enough: a process that another thread is just starting has a copy of
+    /// it until it runs its program.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 impl DirectoryLock {
     /// Makes the directory if it is absent, and takes it.
@@ -82,6 +90,18 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::StoreLocked);
         drop(lock);
         assert!(DirectoryLock::take(&directory).is_ok());
+    }
+
+    /// Goal: a directory is free although a process that is being started still has the file.
+    /// Method: a copy of the descriptor, as a fork makes it. Oracle: it can be taken.
+    #[test]
+    fn a_copy_of_the_file_keeps_nothing() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let lock = DirectoryLock::take(parent.path()).expect("free");
+        let copy = lock.0.try_clone().expect("a copy");
+        drop(lock);
+        assert!(DirectoryLock::take(parent.path()).is_ok());
+        drop(copy);
     }
 
     /// Goal: publishing moves, removing twice is fine. Oracle: what exists.
