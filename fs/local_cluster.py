@@ -337,10 +337,6 @@ class LocalCluster:
         if role == "manager":
             settings.append(f"manager.replicas={self._record['replica_count']}")
             settings.append(f"manager.storage_nodes_min={self._record['storage_count']}")
-        if role == "storage" and "FIREPOND_STORAGE__WORKER_COUNT" not in os.environ:
-            # They share the cores of this machine; more threads than these only take turns.
-            workers = max(1, (os.cpu_count() or 1) // self._record["storage_count"])
-            settings.append(f"storage.worker_count={workers}")
         if name in self._record["disks"]:
             settings.append(f"storage.disks={','.join(self._record['disks'][name])}")
         arguments = ["serve", "--roles", role]

@@ -87,28 +87,6 @@ def test_local_cluster_refuses_nonsense(tmp_path: Path) -> None:
         LocalCluster(tmp_path)
 
 
-def test_local_storage_processes_share_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Goal: storage processes of one machine divide its cores, unless somebody said otherwise.
-
-    Method: clusters of three and nine on eight cores, with and without the variable. Oracle: what
-    the processes are told.
-    """
-    monkeypatch.delenv("FIREPOND_STORAGE__WORKER_COUNT", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-
-    def told(count: int, name: str = "storage-1") -> list[str]:
-        cluster = LocalCluster(tmp_path / str(count), storage_count=count)
-        return [one for one in cluster._arguments(name) if "worker_count" in one]
-
-    assert told(3) == ["storage.worker_count=2"]
-    assert told(9) == ["storage.worker_count=1"]
-    assert told(3, "meta") == []
-    monkeypatch.setenv("FIREPOND_STORAGE__WORKER_COUNT", "5")
-    assert told(3) == []
-
-
 def test_foreign_process_is_never_signalled(tmp_path: Path) -> None:
     """Goal: a pid that was used again is not ours. Method: record a live pid with another start.
 
