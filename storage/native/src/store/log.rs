@@ -31,6 +31,9 @@ const KIND_LOG: u8 = b'l';
 const GROWTH_MIN_BYTES: u64 = 64 << 10;
 const GROWTH_MAX_BYTES: u64 = 1 << 20;
 
+/// Records that are put into the index at a time.
+const BATCH_MAX_COUNT: usize = 256;
+
 /// How far a log is checkpointed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -126,10 +129,8 @@ impl Log {
             fresh::flush(core).await?;
             core.file.sync_in_place().await?;
             let records = std::mem::take(&mut self.records);
-            let mut changes = record_changes(&records);
-            changes.extend(group.all());
-            changes.push(self.mark().change());
-            core.index.write(changes, true)?;
+            let last = group.all().into_iter().chain([self.mark().change()]).collect();
+            write_records(&*core.index, &records, last)?;
             core.cache.mark_indexed(records);
             self.is_dirty = false;
         }
@@ -147,9 +148,7 @@ impl Log {
             core.file.sync().await?;
             let index = Arc::clone(&core.index);
             let written = task::spawn_blocking(move || {
-                let mut changes = record_changes(&records);
-                changes.push(mark.change());
-                index.write(changes, true).map(|()| records)
+                write_records(&*index, &records, vec![mark.change()]).map(|()| records)
             });
             core.cache.mark_indexed(written.await.map_err(lost)??);
             Ok(())
@@ -196,11 +195,24 @@ impl GroupChanges {
     }
 }
 
-fn record_changes(records: &Records) -> Vec<Change> {
-    let change = |(key, record): (&ChunkKey, &Option<Arc<Record>>)| {
-        (chunk_key(key), record.as_deref().map(encode_record))
-    };
-    records.iter().map(change).collect()
+fn record_changes<'a>(
+    records: impl IntoIterator<Item = (&'a ChunkKey, &'a Option<Arc<Record>>)>,
+) -> Vec<Change> {
+    let encoded = |record: &Option<Arc<Record>>| record.as_deref().map(encode_record);
+    records.into_iter().map(|(key, record)| (chunk_key(key), encoded(record))).collect()
+}
+
+/// Puts records into the index, a bounded number at a time, and makes them durable with the last
+/// changes; until then the log has them.
+fn write_records(index: &dyn ChunkIndex, records: &Records, last: Vec<Change>) -> Result<()> {
+    let mut rest = records.iter();
+    loop {
+        let changes = record_changes(rest.by_ref().take(BATCH_MAX_COUNT));
+        if changes.is_empty() {
+            return index.write(last, true);
+        }
+        index.write(changes, false)?;
+    }
 }
 
 impl Mark {
