@@ -102,6 +102,38 @@ async fn retries_are_exactly_once() {
     cluster.assert_replicas_agree();
 }
 
+/// Goal: a write that was fenced never happens, whether or not the chunk was there. Method: a
+/// create and its fence, a removal by another, a late copy of the create. Oracle: kinds, the chunk.
+#[tokio::test(start_paused = true)]
+async fn fenced_writes_never_happen() {
+    for there in [false, true] {
+        random::seed_thread(12);
+        let mut cluster = Cluster::start(3).await;
+        let client = cluster.client();
+        if there {
+            client.write(chunk(0), 0, b"another's").await.expect("write");
+        }
+        let send = async |cluster: &Cluster, sequence, kind, bytes: &[u8]| {
+            let write_id = WriteId { client: ClientId(5), channel: 1, sequence };
+            let request = UpdateRequest { kind, ..request(cluster, write_id, 1, bytes) };
+            cluster.nodes[0].replica.update(request, payload(bytes)).await
+        };
+        send(&cluster, 2, UpdateKind::Fence, b"").await.expect("the fence of 1");
+        let expected = there.then(|| b"another's".to_vec());
+        assert_eq!(client.bytes(chunk(0)).await, expected, "a fence changes nothing");
+        send(&cluster, 2, UpdateKind::Fence, b"").await.expect("its retry");
+        client.send(bare(chunk(0), UpdateKind::Remove, 0)).await.expect("remove");
+        let late = send(&cluster, 1, UpdateKind::Create, b"late").await.expect_err("fenced");
+        assert_eq!(late.kind(), ErrorKind::UpdateStale);
+        assert_eq!(client.bytes(chunk(0)).await, None);
+        send(&cluster, 3, UpdateKind::Create, b"next").await.expect("the channel goes on");
+        let refused = send(&cluster, 4, UpdateKind::Fence, b"").await.expect_err("3 happened");
+        assert_eq!(refused.kind(), ErrorKind::UpdateStale);
+        cluster.wait_serving().await;
+        cluster.assert_replicas_agree();
+    }
+}
+
 /// Stores a pending version on one replica behind the service's back, as a crash would leave it.
 async fn plant_pending(cluster: &mut Cluster, index: usize, version: u64, bytes: &[u8]) -> WriteId {
     let write_id = WriteId { client: ClientId(77), channel: 0, sequence: version };

@@ -83,7 +83,7 @@ impl Storage {
             let (version, bytes) = chunks.entry(update.chunk).or_default();
             let (offset, len) = (update.offset as usize, update.len as usize);
             match update.kind {
-                UpdateKind::PunchHole => {
+                UpdateKind::PunchHole | UpdateKind::Fence => {
                     let end = (offset + len).min(bytes.len());
                     bytes[offset.min(end)..end].fill(0);
                 }

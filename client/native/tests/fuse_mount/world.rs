@@ -163,7 +163,7 @@ fn update(chunks: &mut Chunks, update: &UpdateRequest, payload: &[u8]) -> Result
             chunk[offset..offset + len].copy_from_slice(payload);
         }
         UpdateKind::Replace | UpdateKind::Create => drop(chunks.insert(key, payload.to_vec())),
-        UpdateKind::PunchHole => {
+        UpdateKind::PunchHole | UpdateKind::Fence => {
             let chunk = chunks.entry(key).or_default();
             let end = (offset + len).min(chunk.len());
             chunk[offset.min(end)..end].fill(0);

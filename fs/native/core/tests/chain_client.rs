@@ -89,6 +89,33 @@ async fn refusals_are_final() {
     assert_eq!((ids[1].channel, ids[1].sequence), (ids[0].channel, 2));
 }
 
+/// Goal: "exists" after several tries is certain: a fence goes first, with the next sequence, and a
+/// try that came in between counts. Method: a try fails, the next is told that the chunk exists,
+/// the fence is taken, or is told that the write happened. Oracle: the outcome, and what was sent.
+#[tokio::test(start_paused = true)]
+async fn refusals_after_several_tries_are_fenced() {
+    for happened in [false, true] {
+        let world = World::new(1).await;
+        let head = &world.replicas[0];
+        head.fail_next(ErrorKind::ChunkBusy);
+        head.fail_next(ErrorKind::ChunkExists);
+        if happened {
+            head.fail_next(ErrorKind::UpdateStale);
+        }
+        let client = world.client();
+        let outcome = client.update(CHAIN, update(b"data"), deadline(5000)).await;
+        assert_eq!(
+            outcome.err().map(|error| error.kind() == ErrorKind::ChunkExists),
+            (!happened).then_some(true)
+        );
+        client.update(CHAIN, update(b"more"), deadline(5000)).await.expect("settles");
+        let sequences: Vec<u64> = head.write_ids().iter().map(|id| id.sequence).collect();
+        let expected: &[u64] = if happened { &[1, 1, 2, 1, 3] } else { &[1, 1, 2, 3] };
+        assert_eq!(sequences, expected);
+        assert!(head.write_ids().iter().all(|id| id.channel == 0), "the channel is settled");
+    }
+}
+
 /// Goal: a head that stopped without closing its sockets is left as soon as routing says so.
 #[tokio::test(start_paused = true)]
 async fn silent_head_is_left_when_routing_moves_on() {

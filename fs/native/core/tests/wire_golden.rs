@@ -72,6 +72,9 @@ fn messages_keep_their_bytes() {
     let punch = UpdateRequest { kind: UpdateKind::PunchHole, ..update() };
     let golden: &[u8] = include_bytes!("../../../../tests/golden/v2/message_update_punch_hole.bin");
     check(&punch, golden);
+    let fence = UpdateRequest { kind: UpdateKind::Fence, ..update() };
+    let golden: &[u8] = include_bytes!("../../../../tests/golden/v2/message_update_fence.bin");
+    check(&fence, golden);
     let stamped = ForwardRequest { stamp: ChangeStamp::new(ChainVersion(6), 3), ..forward() };
     let golden: &[u8] = include_bytes!("../../../../tests/golden/v2/message_forward.bin");
     check(&stamped, golden);

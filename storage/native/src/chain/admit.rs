@@ -87,8 +87,7 @@ pub fn admit(
             admit_forward(standing, facts, state, version, full_chunk)?
         }
     };
-    let grows = !matches!(facts.kind, UpdateKind::Remove | UpdateKind::PunchHole);
-    if matches!(verdict, Verdict::Begin { .. }) && grows && room == Room::Full {
+    if matches!(verdict, Verdict::Begin { .. }) && facts.kind.grows() && room == Room::Full {
         return Err(refuse(
             ErrorKind::DiskFull,
             "the disk has no room for the update",
@@ -127,6 +126,10 @@ fn admit_client(standing: &Standing, facts: &Facts, state: Option<&ChunkState>) 
         return Err(error.with(SINCE_CONTEXT, version.0));
     }
     match facts.kind {
+        UpdateKind::Fence if follows(facts, state, committed) => {
+            let why = "the write that the fence is for has happened";
+            Err(refuse(ErrorKind::UpdateStale, why, standing, facts))
+        }
         UpdateKind::Create if exists => {
             Err(refuse(ErrorKind::ChunkExists, "the chunk exists", standing, facts))
         }
@@ -180,6 +183,14 @@ fn superseded(facts: &Facts, state: Option<&ChunkState>) -> bool {
             && one.write_id.channel == facts.write_id.channel
             && one.write_id.sequence > facts.write_id.sequence
     })
+}
+
+/// Whether the chunk remembers the write of the same channel just before this one.
+fn follows(facts: &Facts, state: Option<&ChunkState>, committed: Option<VersionState>) -> bool {
+    let sequence = facts.write_id.sequence.wrapping_sub(1);
+    let before = WriteId { sequence, ..facts.write_id };
+    let mut recent = state.into_iter().flat_map(|state| &state.recent_writes);
+    committed.is_some_and(|one| one.write_id == before) || recent.any(|one| one.write_id == before)
 }
 
 fn admit_forward(
@@ -333,6 +344,23 @@ mod tests {
         let state = chunk_state(Some(tombstone), None);
         let create = facts(Origin::Client, 9, UpdateKind::Create);
         assert_eq!(decide(&create, Some(&state)).expect("gone"), begin(4, false));
+    }
+
+    /// Goal: a fence is refused if the write before it happened, begins if not, whether or not the
+    /// chunk exists, and from then on that write is late. Oracle: the rows.
+    #[test]
+    fn fence_rows() {
+        let fence = |sequence| facts(Origin::Client, sequence, UpdateKind::Fence);
+        let create = |sequence| facts(Origin::Client, sequence, UpdateKind::Create);
+        let happened = chunk_state(Some(made(3, 5)), None);
+        let error = decide(&fence(6), Some(&happened)).expect_err("it happened");
+        assert_eq!(error.kind(), ErrorKind::UpdateStale);
+        assert_eq!(decide(&fence(7), Some(&happened)).expect("it did not"), begin(4, false));
+        assert_eq!(decide(&fence(6), None).expect("nothing is there"), begin(1, false));
+        let fenced = chunk_state(Some(VersionState { removed: true, ..made(1, 6) }), None);
+        assert!(matches!(decide(&fence(6), Some(&fenced)), Ok(Verdict::Done(_))), "its retry");
+        let late = decide(&create(5), Some(&fenced)).expect_err("the fenced write");
+        assert_eq!(late.kind(), ErrorKind::UpdateStale);
     }
 
     /// Goal: a chunk that forgot channels takes an unknown one only from a sender that is sure

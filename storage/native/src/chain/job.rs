@@ -9,6 +9,7 @@ use firepond_core::routing::Durability;
 use firepond_core::wire::CHUNK_MAX_BYTES;
 use firepond_core::wire::storage::{ForwardRequest, RecentWrite, UpdateKind, UpdateRequest};
 use firepond_core::{Error, Result};
+use std::borrow::Cow;
 
 /// An update on its way through this replica.
 #[derive(Clone, Debug)]
@@ -45,6 +46,10 @@ impl Job {
     /// `InvalidArgument` as for a client's update.
     pub fn from_predecessor(request: ForwardRequest, payload: Payload) -> Result<Job> {
         check(&request.update, &payload)?;
+        if request.update.kind == UpdateKind::Fence {
+            return Err(Error::invalid("a fence is the head's to resolve")
+                .with("chunk", request.update.chunk));
+        }
         let origin =
             Origin::Predecessor { version: request.version, full_chunk: request.full_chunk };
         let unstamped = ChangeStamp::new(request.update.chain_version, 0);
@@ -89,6 +94,18 @@ impl Job {
         let mut recent_writes = state.recent_writes.clone();
         recent_writes.push(RecentWrite { write_id, version });
         Job { recent_writes, forgotten: state.forgotten, ..self.clone() }
+    }
+
+    /// What the head makes of the update: a fence keeps what the chunk is, there or not.
+    pub fn resolved(&self, state: Option<&ChunkState>) -> Cow<'_, Job> {
+        if self.update.kind != UpdateKind::Fence {
+            return Cow::Borrowed(self);
+        }
+        let newest = state.and_then(|state| state.pending.or(state.committed));
+        let exists = newest.is_some_and(|one| !one.removed);
+        let mut job = self.clone();
+        job.update.kind = if exists { UpdateKind::PunchHole } else { UpdateKind::Remove };
+        Cow::Owned(job)
     }
 
     /// What decides over it.
@@ -144,10 +161,7 @@ pub(super) fn stored_kind(kind: UpdateKind) -> UpdateKind {
 }
 
 fn check(update: &UpdateRequest, payload: &Payload) -> Result<()> {
-    let bytes = match update.kind {
-        UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create => update.len as usize,
-        UpdateKind::Truncate | UpdateKind::Remove | UpdateKind::PunchHole => 0,
-    };
+    let bytes = if update.kind.has_payload() { update.len as usize } else { 0 };
     let whole = matches!(update.kind, UpdateKind::Replace | UpdateKind::Create);
     let end = u64::from(update.offset) + u64::from(update.len);
     let problem = if update.chunk.kind().is_none() {

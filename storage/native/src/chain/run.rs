@@ -66,7 +66,7 @@ impl<B: Backend> Replica<B> {
     async fn replicate_locked(&self, job: &Job) -> Result<UpdateReply> {
         let facts = job.facts();
         let (room, _promise) = match facts.kind {
-            UpdateKind::Remove | UpdateKind::PunchHole => (Room::Ample, None),
+            kind if !kind.grows() => (Room::Ample, None),
             _ => {
                 let len = u64::from(job.update.len);
                 let (room, promise) = self.promised.judge(self.backend.disk_space(), len);
@@ -85,11 +85,13 @@ impl<B: Backend> Replica<B> {
                 // Late, and perhaps not settled: a stamp behind the mark keeps it in sight.
                 Origin::Predecessor { .. } => job.stamp.max(self.after_mark()?),
             };
-            let (version, full_chunk) = match admit(&standing, &facts, state.as_ref(), room)? {
+            let verdict = admit(&standing, &facts, state.as_ref(), room)?;
+            let (version, full_chunk) = match verdict {
                 Verdict::Done(reply) => return Ok(reply),
                 Verdict::Adopt(pending) => {
-                    let plan = plan(job, pending.version, known, false, room);
-                    return replicate(self, job, plan, Update::adopt(plan, pending)).await;
+                    let job = job.resolved(state.as_ref());
+                    let plan = plan(&job, pending.version, known, false, room);
+                    return replicate(self, &job, plan, Update::adopt(plan, pending)).await;
                 }
                 Verdict::RollForward(pending) => {
                     if job.origin == Origin::Client && planted(Mistake::PendingAbandoned) {
@@ -112,8 +114,9 @@ impl<B: Backend> Replica<B> {
                 }
                 Verdict::Begin { version, full_chunk } => (version.0, full_chunk),
             };
-            let plan = plan(job, ChunkVersion(version), stamp, full_chunk, room);
-            return replicate(self, job, plan, Update::new(plan)).await;
+            let job = job.resolved(state.as_ref());
+            let plan = plan(&job, ChunkVersion(version), stamp, full_chunk, room);
+            return replicate(self, &job, plan, Update::new(plan)).await;
         }
         Err(Error::new(ErrorKind::ChunkBusy, "earlier updates of the chunk do not end")
             .with("chunk", facts.chunk))

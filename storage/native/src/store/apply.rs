@@ -80,9 +80,7 @@ async fn make_draft(
     record: Option<&Record>,
     write: &ChunkWrite,
 ) -> Result<Draft> {
-    let takes_space =
-        !matches!(write.kind, UpdateKind::Remove | UpdateKind::Truncate | UpdateKind::PunchHole);
-    if takes_space && core.starved.load(Ordering::Relaxed) {
+    if write.kind.has_payload() && core.starved.load(Ordering::Relaxed) {
         return Err(Error::new(ErrorKind::DiskFull, "the reserve for the index is under attack")
             .with("disk", core.disk.root().display()));
     }
@@ -117,7 +115,10 @@ async fn try_draft(
             Ok(())
         }
         UpdateKind::Truncate => draft.resize(core, write.len).await,
-        UpdateKind::PunchHole => draft.punch(core, write.offset, write.len).await,
+        // The head resolves fences: `rules` refused it.
+        UpdateKind::PunchHole | UpdateKind::Fence => {
+            draft.punch(core, write.offset, write.len).await
+        }
         UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create => {
             draft.write(core, write).await
         }

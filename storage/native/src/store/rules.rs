@@ -36,10 +36,10 @@ pub(super) fn check_arguments(write: &ChunkWrite) -> Result<()> {
     if end > u64::from(write.chunk_len_max) || write.chunk_len_max as usize > BUFFER_MAX_BYTES {
         return invalid("the update reaches beyond the chunk");
     }
-    let payload_len = match write.kind {
-        UpdateKind::Truncate | UpdateKind::Remove | UpdateKind::PunchHole => 0,
-        UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create => write.len as usize,
-    };
+    if write.kind == UpdateKind::Fence {
+        return invalid("a fence is the head's to resolve");
+    }
+    let payload_len = if write.kind.has_payload() { write.len as usize } else { 0 };
     if write.payload.len() != payload_len {
         return invalid("the payload does not have the length of the update");
     }

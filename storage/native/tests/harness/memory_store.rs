@@ -194,7 +194,7 @@ fn content(entry: &Entry, write: &ChunkWrite, payload: &[u8]) -> Bytes {
     match write.kind {
         UpdateKind::Remove => bytes.clear(),
         UpdateKind::Truncate => bytes.resize(len, 0),
-        UpdateKind::PunchHole => {
+        UpdateKind::PunchHole | UpdateKind::Fence => {
             let end = (offset + len).min(bytes.len());
             bytes[offset.min(end)..end].fill(0);
         }

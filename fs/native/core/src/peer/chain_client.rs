@@ -40,6 +40,22 @@ pub struct ChunkUpdate {
     pub tag: [u8; 32],
 }
 
+impl ChunkUpdate {
+    /// The fence of an update.
+    pub(super) fn fence(of: &ChunkUpdate) -> ChunkUpdate {
+        ChunkUpdate {
+            chunk: of.chunk,
+            kind: UpdateKind::Fence,
+            offset: 0,
+            len: 0,
+            payload: Payload::empty(),
+            checksum: 0,
+            chunk_len_max: of.chunk_len_max,
+            tag: of.tag,
+        }
+    }
+}
+
 /// One read of a part of a chunk.
 pub struct ChunkRead {
     /// The chain.

@@ -52,6 +52,13 @@ impl Channel<'_> {
         WriteId { client: self.channels.client, channel: self.number, sequence: self.sequence }
     }
 
+    /// Moves on to the channel's next write, although the outcome of this one is not known: only a
+    /// fence may follow it.
+    pub(super) fn fence_id(&mut self) -> WriteId {
+        self.sequence += 1;
+        self.write_id()
+    }
+
     /// The outcome is known: the channel may carry the next write.
     pub(super) fn settle(self) {
         self.channels.state.lock().free.push((self.number, self.sequence));

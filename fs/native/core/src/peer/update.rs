@@ -1,11 +1,15 @@
 //! Exactly-once updates: one write id over all tries, sent to whoever is the head now.
+//!
+//! A refusal is not remembered by the chain, so after several tries a copy of one could still be
+//! taken once the reason is gone. `ChunkExists` is an answer that callers build on: a fence makes
+//! it certain first.
 
 use super::chain_client::{ChainClient, ChunkUpdate};
 use super::retry::{Tries, out_of_time, while_useful};
 use crate::ids::{ChainId, ChunkVersion, NodeId, RoutingVersion, TargetId, WriteId};
 use crate::sys::clock::{Instant, now};
 use crate::transport::Request;
-use crate::wire::storage::{SINCE_CONTEXT, UpdateReply, UpdateRequest};
+use crate::wire::storage::{SINCE_CONTEXT, UpdateKind, UpdateReply, UpdateRequest};
 use crate::wire::{MessageKind, decode, encode};
 use crate::{Error, ErrorKind, Result};
 
@@ -23,18 +27,58 @@ impl ChainClient {
     ///
     /// # Errors
     /// What the chain answered for good, or `DeadlineExceeded`: then the outcome is not known.
+    /// `ChunkExists` is certain: the update has not happened and never will.
     pub async fn update(
         &self,
         chain: ChainId,
         update: ChunkUpdate,
         deadline: Instant,
     ) -> Result<UpdateReply> {
-        let channel = self.channels.acquire();
+        let mut channel = self.channels.acquire();
         let write_id = channel.write_id();
         let mut tries = Tries::new(deadline);
+        let outcome = self.carry(chain, &update, write_id, &mut tries).await;
+        let exists = |error: &Error| error.kind() == ErrorKind::ChunkExists;
+        let outcome = match outcome {
+            // A copy of an earlier try may still be on its way, and the chunk may be gone by then.
+            Err(error) if exists(&error) && tries.count > 1 => {
+                let fence_id = channel.fence_id();
+                let fence = ChunkUpdate::fence(&update);
+                match self.carry(chain, &fence, fence_id, &mut Tries::new(deadline)).await {
+                    Ok(_) => {
+                        channel.settle();
+                        return Err(error);
+                    }
+                    // It came in between: the chunk remembers its reply.
+                    Err(late) if late.kind() == ErrorKind::UpdateStale => {
+                        self.carry(chain, &update, write_id, &mut tries).await
+                    }
+                    Err(unknown) => return Err(unknown.with("fence_of", write_id)),
+                }
+            }
+            outcome => outcome,
+        };
+        // The one try was answered, so nothing of it is left on the way.
+        let settled = |error: &Error| tries.count == 1 && refused(error.kind());
+        if outcome.as_ref().map_or_else(settled, |_| true) {
+            channel.settle();
+        }
+        outcome
+    }
+
+    /// Sends one update until it is answered for good.
+    async fn carry(
+        &self,
+        chain: ChainId,
+        update: &ChunkUpdate,
+        write_id: WriteId,
+        tries: &mut Tries,
+    ) -> Result<UpdateReply> {
+        let deadline = tries.deadline();
+        let is_fence = update.kind == UpdateKind::Fence;
         let mut since = ChunkVersion(0);
         // Every try so far was answered, and none of them began the update.
-        let mut nowhere = true;
+        let mut nowhere = tries.count == 0 && !is_fence;
         loop {
             if now() >= deadline {
                 let late = Error::new(ErrorKind::DeadlineExceeded, "the update began too late");
@@ -42,12 +86,9 @@ impl ChainClient {
             }
             tries.begin();
             let seen = self.peers.routing().current().version;
-            let result = self.update_once(chain, &update, write_id, since, &tries).await;
+            let result = self.update_once(chain, update, write_id, since, tries).await;
             let error = match result.map_err(|error| tries.judge(error)) {
-                Ok(reply) => {
-                    channel.settle();
-                    return Ok(reply);
-                }
+                Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
             if let Some(version) = unproven(&error).filter(|_| nowhere) {
@@ -55,12 +96,7 @@ impl ChainClient {
                 continue;
             }
             nowhere = false;
-            // The one try was answered, so nothing of it is left on the way.
-            let settled = tries.count == 1 && refused(error.kind());
             if let Err(error) = tries.pause(self.peers.routing(), seen, error).await {
-                if settled {
-                    channel.settle();
-                }
                 return Err(error.with("chain", chain).with("chunk", update.chunk));
             }
         }

@@ -115,6 +115,21 @@ pub enum UpdateKind {
     /// Makes `len` bytes from the offset zeros, as far as the chunk reaches, and frees their pages;
     /// the chunk keeps its length. No payload; fine when absent.
     PunchHole,
+    /// Changes nothing, but leaves its write id: the channel's write before it, if it has not
+    /// happened, never will (`UpdateStale` if it has). No payload; fine when absent.
+    Fence,
+}
+
+impl UpdateKind {
+    /// Whether bytes come with it.
+    pub fn has_payload(self) -> bool {
+        matches!(self, UpdateKind::Write | UpdateKind::Replace | UpdateKind::Create)
+    }
+
+    /// Whether it may need more room than the chunk has now.
+    pub fn grows(self) -> bool {
+        !matches!(self, UpdateKind::Remove | UpdateKind::PunchHole | UpdateKind::Fence)
+    }
 }
 
 /// An update, as a client sends it to the head (`Update`).
