@@ -18,6 +18,8 @@ use std::sync::Arc;
 pub enum Outcome {
     /// Acknowledged under this version.
     Version(u64),
+    /// The chunk existed: it did not happen and never will. A fence may have made a version.
+    Exists,
     /// The client gave up, or was refused after a try that may still be on its way.
     Unknown,
 }

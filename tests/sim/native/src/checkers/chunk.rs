@@ -18,6 +18,8 @@ pub struct Update {
     pub change: Change,
     /// Its version, if it was acknowledged.
     pub version: Option<u64>,
+    /// It was refused for good.
+    pub refused: bool,
 }
 
 /// A read of the chunk that was answered.
@@ -59,9 +61,10 @@ pub fn split(records: &[Record], blackouts: &[Blackout]) -> Vec<Chunk> {
             Deed::Update { place, change, outcome } => {
                 let version = match outcome {
                     Outcome::Version(version) => Some(*version),
-                    Outcome::Unknown => None,
+                    Outcome::Exists | Outcome::Unknown => None,
                 };
-                let update = Update { entry, begun, ended, change: *change, version };
+                let refused = *outcome == Outcome::Exists;
+                let update = Update { entry, begun, ended, change: *change, version, refused };
                 of(&mut chunks, *place).updates.push(update);
             }
             Deed::Read { place, offset, len, seen } => {
@@ -111,6 +114,14 @@ impl Chunk {
 }
 
 impl Update {
+    /// What an update that was not acknowledged may have made: itself, unless it was refused; the
+    /// fence of a create, which leaves everything as it was.
+    pub fn possible(&self, before: &Option<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
+        let itself = (!self.refused).then(|| self.applied(before));
+        let fence = matches!(self.change, Change::Create { .. }).then(|| before.clone());
+        itself.into_iter().chain(fence).collect()
+    }
+
     /// The content after this update; none for one that does not exist.
     pub fn applied(&self, before: &Option<Vec<u8>>) -> Option<Vec<u8>> {
         let fresh = |len| Some(crate::plan::marker(self.entry, len));

@@ -124,9 +124,11 @@ impl Search<'_> {
                 continue;
             }
             used[index] = true;
-            let made = update.applied(content);
-            if self.fits(version, &made) && self.explain(version + 1, &Before::Made(made), used) {
-                return true;
+            for made in update.possible(content) {
+                let fits = self.fits(version, &made);
+                if fits && self.explain(version + 1, &Before::Made(made), used) {
+                    return true;
+                }
             }
             let may_be_lost = matches!(before, Before::Never) && update.begun < self.last_blackout;
             if may_be_lost && self.fits(version, &None) && self.explain(version + 1, before, used) {
@@ -181,6 +183,21 @@ mod tests {
         assert!(check(&chunk(vec![lost(), twice], vec![])).is_err(), "one update, two versions");
         let late = update(7, (7, 9), Change::Replace { len: 7 }, None);
         assert!(check(&chunk(vec![late, last()], vec![])).is_err(), "it began too late");
+    }
+
+    /// Goal: a create that was refused made nothing, or its fence made one version of what was there;
+    /// one whose outcome is unknown may have made itself, too. Oracle: the rows.
+    #[test]
+    fn refused_creates_change_nothing() {
+        let first = || update(5, (1, 2), Change::Replace { len: 7 }, Some(1));
+        let create =
+            |refused| Update { refused, ..update(6, (3, 4), Change::Create { len: 7 }, None) };
+        let saw = |version, bytes: &'static [u8]| vec![read((5, 6), Some((version, bytes)))];
+        assert!(check(&chunk(vec![first(), create(true)], saw(1, b"[00005]"))).is_ok());
+        assert!(check(&chunk(vec![first(), create(true)], saw(2, b"[00005]"))).is_ok());
+        assert!(check(&chunk(vec![first(), create(true)], saw(3, b"[00005]"))).is_err());
+        assert!(check(&chunk(vec![first(), create(true)], saw(2, b"[00006]"))).is_err());
+        assert!(check(&chunk(vec![first(), create(false)], saw(2, b"[00006]"))).is_ok());
     }
 
     /// Goal: the number of a lost update is passed over only if all replicas were dead since it

@@ -119,7 +119,7 @@ pub(super) mod tests {
         change: Change,
         version: Option<u64>,
     ) -> Update {
-        Update { entry, begun, ended, change, version }
+        Update { entry, begun, ended, change, version, refused: false }
     }
 
     pub(in super::super) fn read(

@@ -43,6 +43,7 @@ impl Client<'_> {
         let result = self.handles.chains.update(chain, update, deadline).await;
         let outcome = match result {
             Ok(reply) => Outcome::Version(reply.version.0),
+            Err(error) if error.kind() == ErrorKind::ChunkExists => Outcome::Exists,
             Err(_) => Outcome::Unknown,
         };
         Deed::Update { place, change, outcome }
