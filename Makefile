@@ -22,7 +22,7 @@ help: ## Show this list
 .PHONY: setup
 setup: .venv/ready ## Install missing Debian packages (as root) and the Python environment
 
-.venv/ready: fs/tools/setup.sh fs/tools/constraints.txt pyproject.toml
+.venv/ready: fs/tools/setup.sh fs/tools/constraints.txt pyproject.toml smallpond/pyproject.toml
 	@bash fs/tools/setup.sh
 
 $(NATIVE): .venv/ready $(NATIVE_SOURCES)
