@@ -353,12 +353,7 @@ impl DiskFile for UringFile {
         range: Range<usize>,
         offset: u64,
     ) -> BoxFuture<'_, Result<()>> {
-        if let Err(error) = written_bytes(&buffer, range.clone(), offset) {
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        let (answer, receiver) = oneshot::channel();
-        self.start(offset, Work::Write { payload: buffer, range, answer });
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(lost())) })
+        self.write_scattered(buffer, vec![(range, offset)])
     }
 
     fn write_scattered(
