@@ -8,7 +8,6 @@
 
 use super::content::Draft;
 use super::core::Core;
-use super::image::Image;
 use super::job::{Durable, Job};
 use super::locks::ChunkGuard;
 use super::log_block::LoggedPage;
@@ -106,12 +105,12 @@ async fn try_draft(
     let base = record.and_then(Record::existing).filter(|_| !is_whole);
     let logged_key = (write.durability == Durability::Durable).then_some(key);
     let mut draft = match base {
-        Some(version) => Draft::new(Image::clone(&version.image), version.state.len, logged_key),
-        None => Draft::new(Image::default(), 0, logged_key),
+        Some(version) => Draft::new(Arc::clone(&version.image), version.state.len, logged_key),
+        None => Draft::new(Arc::default(), 0, logged_key),
     };
     let made = match write.kind {
         UpdateKind::Remove => {
-            draft = Draft::new(Image::default(), 0, None);
+            draft = Draft::new(Arc::default(), 0, None);
             Ok(())
         }
         UpdateKind::Truncate => draft.resize(core, write.len).await,
@@ -149,7 +148,7 @@ fn new_version(record: Option<&Record>, write: &ChunkWrite, draft: Draft) -> Ver
         removed: write.kind == UpdateKind::Remove,
     };
     let tag = existing.filter(|_| !is_new).map_or(write.tag, |version| version.tag);
-    Version { state, tag, image: Arc::new(draft.image) }
+    Version { state, tag, image: draft.image }
 }
 
 fn new_record(

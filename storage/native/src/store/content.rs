@@ -21,6 +21,7 @@ use firepond_core::routing::Durability;
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::{Error, ErrorKind, Result};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Payloads up to this long are copied if that saves a write.
 const COPY_MAX_BYTES: usize = 64 << 10;
@@ -33,7 +34,7 @@ const PIECE_BYTES: usize = 256 << 10;
 
 /// An image that is being made, with the bytes of the chunk and the pages that were taken for it.
 pub(super) struct Draft {
-    pub(super) image: Image,
+    pub(super) image: Arc<Image>,
     pub(super) len: u32,
     /// Taken from the free space; to be given back if the draft is thrown away.
     pub(super) taken: Vec<Extent>,
@@ -46,7 +47,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(image: Image, len: u32, logged_key: Option<ChunkKey>) -> Draft {
+    pub(super) fn new(image: Arc<Image>, len: u32, logged_key: Option<ChunkKey>) -> Draft {
         let (taken, logged) = (Vec::new(), Vec::new());
         Draft { image, len, taken, take_count: 0, logged_key, logged }
     }
@@ -79,7 +80,7 @@ impl Draft {
             let filled = len.min((page + 1) * PAGE_BYTES as u32);
             self.rewrite(core, page..page + 1, filled, &[], 0).await?;
         }
-        self.image = self.image.with_holes(len);
+        self.image = Arc::new(self.image.with_holes(len));
         self.len = len;
         Ok(())
     }
@@ -96,7 +97,7 @@ impl Draft {
                 *last = crc32c(&page[..tail]);
             }
         }
-        (self.image, self.len) = (image, len);
+        (self.image, self.len) = (Arc::new(image), len);
         Ok(())
     }
 
@@ -119,7 +120,7 @@ impl Draft {
         if first < last {
             let hole = Extent { unit: HOLE, count: last - first };
             let sums = (first..last).map(|page| crc32c_zeros(page_len(page, self.len) as u64));
-            self.image = self.image.splice(first, &[hole], &sums.collect::<Vec<u32>>());
+            self.image = Arc::new(self.image.splice(first, &[hole], &sums.collect::<Vec<u32>>()));
         }
         Ok(())
     }
@@ -202,7 +203,7 @@ impl Draft {
                 writer.checksums
             }
         };
-        self.image = self.image.splice(pages.start, &extents, &checksums);
+        self.image = Arc::new(self.image.splice(pages.start, &extents, &checksums));
         self.len = self.len.max(base as u32 + valid_len as u32);
         Ok(())
     }
@@ -267,7 +268,7 @@ impl Draft {
         let streamed = self.stream_pages(core, &mut writer, write, len).await;
         let settled = writer.settle().await;
         streamed.and(settled)?;
-        self.image = self.image.splice(pages.start, &extents, &writer.checksums);
+        self.image = Arc::new(self.image.splice(pages.start, &extents, &writer.checksums));
         self.len = len;
         Ok(())
     }

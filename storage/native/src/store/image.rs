@@ -5,6 +5,7 @@
 
 use super::page::{PAGE_BYTES, page_count, page_len};
 use firepond_core::checksum::crc32c_zeros;
+use std::ops::Range;
 
 /// The unit of a hole.
 pub(super) const HOLE: u64 = u64::MAX;
@@ -90,29 +91,54 @@ impl Image {
     /// beyond its end.
     pub(super) fn splice(&self, first: u32, extents: &[Extent], checksums: &[u32]) -> Image {
         assert!(first <= self.page_count(), "pages are replaced or appended, without a gap");
-        let mut image = self.prefix(first);
-        image.extents.reserve(self.extents.len() - image.extents.len() + extents.len() + 2);
-        image.checksums.reserve_exact(self.checksums.len().max(first as usize + checksums.len()));
+        let next = first + checksums.len() as u32;
+        let pages = self.page_count().max(next) as usize;
+        // A splice may cut an extent in two.
+        let mut image = Image {
+            extents: Vec::with_capacity(self.extents.len() + extents.len() + 1),
+            checksums: Vec::with_capacity(pages),
+        };
+        image.extend(self, 0..first);
         extents.iter().for_each(|extent| image.push_extent(*extent));
         image.checksums.extend_from_slice(checksums);
-        let next = first + checksums.len() as u32;
-        if next < self.page_count() {
-            for run in self.runs(next, self.page_count() - next) {
-                image.push_extent(run.extent);
-            }
-            image.checksums.extend_from_slice(&self.checksums[next as usize..]);
-        }
+        image.extend(self, next..self.page_count());
         image
     }
 
     /// A copy of the first pages.
     pub(super) fn prefix(&self, count: u32) -> Image {
         let mut image = Image::default();
-        for run in self.runs(0, count) {
-            image.push_extent(run.extent);
-        }
-        image.checksums.extend_from_slice(&self.checksums[..count as usize]);
+        image.extend(self, 0..count);
         image
+    }
+
+    /// Adds pages of another image at the end. Extents in the middle of the range are copied as
+    /// they are: among themselves they do not touch.
+    fn extend(&mut self, from: &Image, pages: Range<u32>) {
+        if pages.is_empty() {
+            return;
+        }
+        let mut page = 0;
+        let mut index = 0;
+        while page + from.extents[index].count <= pages.start {
+            page += from.extents[index].count;
+            index += 1;
+        }
+        let head = from.extents[index].skip(pages.start - page);
+        page += from.extents[index].count;
+        let head_count = head.count.min(pages.end - pages.start);
+        self.push_extent(Extent { count: head_count, ..head });
+        let begun = index + 1;
+        let mut ended = begun;
+        while ended < from.extents.len() && page + from.extents[ended].count <= pages.end {
+            page += from.extents[ended].count;
+            ended += 1;
+        }
+        self.extents.extend_from_slice(&from.extents[begun.min(ended)..ended]);
+        if page < pages.end {
+            self.push_extent(Extent { count: pages.end - page, ..from.extents[ended] });
+        }
+        self.checksums.extend_from_slice(&from.checksums[pages.start as usize..pages.end as usize]);
     }
 
     /// A copy with holes at the end, for a chunk that is now `len` bytes long. Its last page before
@@ -130,10 +156,18 @@ impl Image {
 }
 
 /// The extents of `before` that `after` no longer uses. A page that versions of a chunk share is
-/// the same page of the chunk in each, so all are walked side by side.
-pub(super) fn released(before: &[&Image], after: &[&Image]) -> Vec<Extent> {
-    let mut before: Vec<Walk<'_>> = before.iter().map(|image| Walk::new(image)).collect();
-    let mut after: Vec<Walk<'_>> = after.iter().map(|image| Walk::new(image)).collect();
+/// the same page of the chunk in each, so all are walked side by side. Small updates are the common
+/// case: versions that stay are not walked, nor what all begin and end with.
+pub(super) fn released<'a>(before: &[&'a Image], after: &[&'a Image]) -> Vec<Extent> {
+    let stays = |image: &&&Image| after.iter().any(|other| std::ptr::eq(*other, **image));
+    let gone: Vec<&Image> = before.iter().filter(|image| !stays(image)).copied().collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let (start, end) = shared(&gone, after);
+    let part = |image: &&'a Image| Walk::new(&image.extents[start..image.extents.len() - end]);
+    let mut before: Vec<Walk<'_>> = gone.iter().map(part).collect();
+    let mut after: Vec<Walk<'_>> = after.iter().map(part).collect();
     let (mut freed, mut seen): (Vec<Extent>, Vec<u64>) = (Vec::new(), Vec::new());
     loop {
         let heads = before.iter().chain(&after).filter_map(|walk| walk.head);
@@ -149,7 +183,27 @@ pub(super) fn released(before: &[&Image], after: &[&Image]) -> Vec<Extent> {
     }
 }
 
-/// A look at an image from its first page to its last.
+/// How many extents at the begin and at the end are the same in all images, at the same pages. None
+/// if nothing stays: then all are released.
+fn shared(gone: &[&Image], after: &[&Image]) -> (usize, usize) {
+    if after.is_empty() {
+        return (0, 0);
+    }
+    let first = gone[0];
+    let (mut start, mut end) = (first.extents.len(), first.extents.len());
+    let mut shortest = first.extents.len();
+    for other in gone[1..].iter().chain(after) {
+        let pairs = first.extents.iter().zip(&other.extents);
+        start = pairs.take_while(|(one, two)| one == two).count().min(start);
+        let pairs = first.extents.iter().rev().zip(other.extents.iter().rev());
+        let same_end = pairs.take_while(|(one, two)| one == two).count();
+        end = if first.page_count() == other.page_count() { same_end.min(end) } else { 0 };
+        shortest = shortest.min(other.extents.len());
+    }
+    (start, end.min(shortest - start))
+}
+
+/// A look at a part of an image, from its first page to its last.
 struct Walk<'a> {
     extents: std::slice::Iter<'a, Extent>,
     /// What is left of the extent that was begun.
@@ -157,8 +211,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(image: &'a Image) -> Walk<'a> {
-        let mut extents = image.extents.iter();
+    fn new(extents: &'a [Extent]) -> Walk<'a> {
+        let mut extents = extents.iter();
         let head = extents.next().copied();
         Walk { extents, head }
     }
