@@ -1,0 +1,1 @@
+"""GraySort's records and their validator, and smallpond measured beside its peers."""

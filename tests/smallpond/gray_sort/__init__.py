@@ -1,0 +1,1 @@
+"""GraySort's generator, its validator, and the sort from end to end."""
