@@ -1,0 +1,1 @@
+"""Execution: tasks, the scheduler, and the backends that run tasks."""
