@@ -1,0 +1,1 @@
+"""One program a peer, run by the peer's own interpreter; none imports another."""
