@@ -1,0 +1,1 @@
+"""Files: pickles, URLs, Parquet and Arrow."""

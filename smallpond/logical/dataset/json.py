@@ -1,0 +1,106 @@
+"""JSON files: with the columns given, as in 0.15, or inferred once for the whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from smallpond.common import GB
+from smallpond.logical.dataset.base import DataSet
+from smallpond.logical.dataset.sql import (
+    open_connection,
+    quoted_string,
+    rows_of,
+    struct_of_strings,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class JsonDataSet(DataSet):
+    """Objects, one a line (`newline_delimited`), in an `array`, or just one after the other."""
+
+    def __init__(
+        self,
+        paths: str | Sequence[str],
+        schema: Mapping[str, str] | None = None,
+        format: str = "newline_delimited",
+        max_object_size: int = 1 * GB,
+        root_dir: str | None = "",
+        recursive: bool = False,
+        columns: Sequence[str] | None = None,
+        union_by_name: bool = False,
+        *,
+        ignore_errors: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> None:
+        """Describe JSON files.
+
+        Args:
+            paths: see `DataSet`, as all arguments not listed here.
+            schema: SQL types by column name; None to find them out.
+            format: `newline_delimited`, `array`, `unstructured` or `auto`.
+            max_object_size: the largest object in bytes.
+            ignore_errors: leave out lines that are not JSON (only when newline-delimited).
+        """
+        super().__init__(
+            paths, root_dir, recursive, columns, union_by_name, storage_options=storage_options
+        )
+        self.schema = None if schema is None else dict(schema)
+        self.format = format
+        self.max_object_size = max_object_size
+        self.ignore_errors = ignore_errors
+
+    @staticmethod
+    def merge(datasets: Sequence[DataSet]) -> JsonDataSet:
+        """The files of all the sets, read as the first says."""
+        parts = [dataset for dataset in datasets if isinstance(dataset, JsonDataSet)]
+        assert len(parts) == len(datasets)
+        first = parts[0]
+        return JsonDataSet(
+            [path for part in parts for path in part.absolute_paths],
+            first.schema,
+            first.format,
+            first.max_object_size,
+            None,
+            any(part.recursive for part in parts),
+            first.columns,
+            any(part.union_by_name for part in parts),
+            ignore_errors=first.ignore_errors,
+            storage_options=first.storage_options,
+        )
+
+    def _options(self) -> str:
+        # DuckDB reserves a buffer of a few objects' size for each thread.
+        return (
+            f"format={quoted_string(self.format)}, maximum_object_size={self.max_object_size}, "
+            f"union_by_name={self.union_by_name}, ignore_errors={self.ignore_errors}"
+        )
+
+    def infer_schema(self, conn: duckdb.DuckDBPyConnection | None = None) -> dict[str, str]:
+        """SQL types by column name, as given or as found in the files; kept from then on."""
+        if self.schema is None:
+            conn = conn or open_connection()
+            self._prepare(conn, None)
+            rows = rows_of(
+                conn, f"describe select * from read_json({self._path_list}, {self._options()})"
+            )
+            self.schema = {row[0]: row[1] for row in rows}
+        return self.schema
+
+    def _init_file_partitions(self, npartition: int) -> list[Any]:
+        if self.paths:
+            self.infer_schema()
+        return super()._init_file_partitions(npartition)
+
+    def sql_query_fragment(
+        self, filesystem: Any = None, conn: duckdb.DuckDBPyConnection | None = None
+    ) -> str:
+        """A call of `read_json` with the types spelled out."""
+        self._prepare(conn, filesystem)
+        schema = struct_of_strings(self.infer_schema(conn))
+        return (
+            f"( select {self._column_str} from read_json({self._path_list}, "
+            f"columns={schema}, {self._options()}) )"
+        )

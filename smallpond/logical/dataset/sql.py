@@ -1,0 +1,101 @@
+"""SQL text and DuckDB connections for data sets.
+
+DuckDB renamed its Arrow methods in 2.0; the differences are handled here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from smallpond.io.url import filesystem_for, is_url, protocol_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import duckdb
+    import pyarrow as pa
+
+_IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+
+
+def quoted_string(text: str) -> str:
+    """A string literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def quoted_name(name: str) -> str:
+    """An identifier, whatever it contains."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether the text can only be a column's name and no expression."""
+    return _IDENTIFIER.match(name) is not None
+
+
+def string_list(texts: Iterable[str]) -> str:
+    """A list of string literals."""
+    return "[" + ", ".join(quoted_string(text) for text in texts) + "]"
+
+
+def struct_of_strings(pairs: Mapping[str, str]) -> str:
+    """A struct literal that maps names to strings, as `columns=` takes it."""
+    inner = ", ".join(
+        f"{quoted_string(name)}: {quoted_string(kind)}" for name, kind in pairs.items()
+    )
+    return "{" + inner + "}"
+
+
+def open_connection() -> duckdb.DuckDBPyConnection:
+    """A private in-memory database whose strings leave it with 64-bit offsets."""
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"arrow_large_buffer_size": "true"})
+
+
+def rows_of(conn: duckdb.DuckDBPyConnection, query: str) -> list[tuple[Any, ...]]:
+    """The result as tuples."""
+    return conn.execute(query).fetchall()
+
+
+def dicts_of(conn: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    """The result as dictionaries by column name."""
+    result = conn.execute(query)
+    names = [column[0] for column in result.description or []]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def arrow_table(conn: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """The result as a table."""
+    relation: Any = conn.sql(query)
+    method = getattr(relation, "to_arrow_table", None) or relation.fetch_arrow_table
+    return method()
+
+
+def arrow_reader(
+    conn: duckdb.DuckDBPyConnection, query: str, batch_size: int
+) -> pa.RecordBatchReader:
+    """The result as a stream of batches."""
+    relation: Any = conn.sql(query)
+    method = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+    return method(batch_size)
+
+
+def register_filesystems(
+    conn: duckdb.DuckDBPyConnection | None, paths: Iterable[str], filesystem: Any = None
+) -> None:
+    """Make the connection able to open the URLs among the paths."""
+    protocols: dict[str, str] = {}
+    for path in paths:
+        if is_url(path):
+            protocols.setdefault(protocol_of(path) or "", path)
+    if not protocols:
+        return
+    if conn is None:
+        import duckdb
+
+        conn = duckdb.default_connection()
+    for protocol, path in protocols.items():
+        if not conn.filesystem_is_registered(protocol):
+            conn.register_filesystem(filesystem or filesystem_for(path))

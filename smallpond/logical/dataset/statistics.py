@@ -1,0 +1,107 @@
+"""What is known of a data set without reading it: rows, bytes, sizes and bounds of columns; damage."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from smallpond.common import CorruptFile, DataNotFound
+from smallpond.io.arrow.footer import (
+    ColumnStatistics,
+    merged_column,
+    read_column_statistics,
+    read_footer,
+)
+
+if TYPE_CHECKING:
+    from smallpond.logical.dataset.parquet import ParquetDataSet
+
+THREADS_MAX = 32
+
+
+@dataclass(frozen=True)
+class DataSetStatistics:
+    """Sums over the files. Bytes of a part of a file are its share by rows."""
+
+    num_files: int
+    num_rows: int
+    data_bytes: int
+    """Before compression."""
+    file_bytes: int
+    columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+
+
+def parquet_statistics(dataset: ParquetDataSet) -> DataSetStatistics:
+    """From the footers alone. Bounds of a part of a file are those of the file."""
+    ranges = dataset.resolved_row_ranges
+    filesystem = dataset._filesystem()
+    paths = list(dict.fromkeys(one.path for one in ranges))
+    if not paths:
+        return DataSetStatistics(0, 0, 0, 0)
+    with ThreadPoolExecutor(min(THREADS_MAX, len(paths))) as pool:
+        footers = dict(
+            zip(paths, pool.map(lambda p: read_footer(p, filesystem), paths), strict=True)
+        )
+        found = dict(
+            zip(
+                paths, pool.map(lambda p: read_column_statistics(p, filesystem), paths), strict=True
+            )
+        )
+    rows_read = dict.fromkeys(paths, 0)
+    for one in ranges:
+        rows_read[one.path] += one.num_rows
+    columns: dict[str, ColumnStatistics] = {}
+    file_bytes = 0
+    for path in paths:
+        share = rows_read[path] / max(1, footers[path].num_rows)
+        file_bytes += int(footers[path].file_bytes * share)
+        for name, column in _columns_of(dataset, path, found[path]).items():
+            scaled = replace(
+                column,
+                data_bytes=int(column.data_bytes * share),
+                file_bytes=int(column.file_bytes * share),
+                null_count=column.null_count if share == 1 else None,
+            )
+            columns[name] = merged_column(columns[name], scaled) if name in columns else scaled
+    return DataSetStatistics(
+        len(paths), dataset.num_rows, dataset.estimated_data_size, file_bytes, columns
+    )
+
+
+def _columns_of(
+    dataset: ParquetDataSet, path: str, columns: dict[str, ColumnStatistics]
+) -> dict[str, ColumnStatistics]:
+    """The columns of one file, hive partition columns included."""
+    constants = {
+        name: ColumnStatistics(name, 0, 0, value, value)
+        for name, value in dataset.hive.values(path).items()
+        if name in dataset.hive.types and name not in columns
+    }
+    return columns | constants
+
+
+def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
+    """The files that cannot be read, with the reason; footers only, or (deep) every page."""
+    from smallpond.io.arrow.reader import build_batch_reader_from_files
+
+    filesystem = dataset._filesystem()
+
+    def damage(path: str) -> str | None:
+        try:
+            rows = read_footer(path, filesystem).num_rows
+            if deep:
+                reader = build_batch_reader_from_files([path], filesystem=filesystem)
+                decoded = sum(batch.num_rows for batch in reader)
+                if decoded != rows:
+                    return f"'{path}' has {decoded} rows, its footer says {rows}"
+        except (CorruptFile, DataNotFound) as error:
+            return str(error)
+        return None
+
+    paths = [*dataset.resolved_paths, *dataset.skipped_files]
+    if not paths:
+        return {}
+    with ThreadPoolExecutor(min(THREADS_MAX, len(paths))) as pool:
+        found = zip(paths, pool.map(damage, paths), strict=True)
+        return {path: reason for path, reason in found if reason is not None}
