@@ -1,0 +1,1 @@
+"""Tests of what smallpond shows: progress, timelines, plans, profiles, error reports."""
