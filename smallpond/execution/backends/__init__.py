@@ -1,0 +1,1 @@
+"""Backends that run tasks elsewhere: executors behind file queues, and Ray clusters."""

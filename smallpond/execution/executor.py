@@ -1,0 +1,336 @@
+"""The executor: takes tasks from its work queue, runs them on worker processes, sends them back.
+
+It makes no decisions. What the scheduler placed here goes to the pool of this machine; the main
+loop only moves items between the queues and the pool, so that probes are answered at any load.
+
+It leaves when it is told to, when the job's folders are gone, when the job's status says that the
+scheduler has ended, when the scheduler's process on this machine is gone, or after long silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smallpond.common import SmallpondError
+from smallpond.execution.backends.presence import (
+    presence_is_dead,
+    presence_read,
+    presence_write,
+)
+from smallpond.execution.backends.remote import (
+    EVERYTHING,
+    PRESENCE_NAME,
+    SCHEDULER_PRESENCE_NAME,
+)
+from smallpond.execution.pool import LocalPool
+from smallpond.execution.queue import UnreadableWork, WorkQueue, WorkQueueOnFilesystem
+from smallpond.execution.task import Probe, Task
+from smallpond.execution.workitem import StopExecutor, StopWorkItem, WorkItem, WorkStatus
+
+if TYPE_CHECKING:
+    from smallpond.execution.scheduler.backend import Backend, Machine
+    from smallpond.execution.task import RuntimeContext
+
+logger = logging.getLogger(__name__)
+
+PAUSE_MIN_S = 0.005
+PAUSE_MAX_S = 0.5
+
+
+class Executor:
+    """Runs what its work queue brings."""
+
+    def __init__(self, ctx: RuntimeContext, id: str, wq: WorkQueue, cq: WorkQueue) -> None:
+        self.ctx = ctx
+        self.id = id
+        self.wq = wq
+        self.cq = cq
+        self.running_works: dict[str, Task] = {}
+        self.running = True
+        self.epochs_to_skip = 0
+        self.numa_node = ctx.numa_node_id
+        self.local_gpus: dict[Any, float] = dict.fromkeys(ctx.get_local_gpus(), 1.0)
+        self._waiting_for_gpu: list[Task] = []
+        self._heard_s = 0.0
+        self._checked_s = 0.0
+
+    def __str__(self) -> str:
+        names = list(self.running_works)
+        return f"Executor({self.id}), running_works[{len(names)}]={names[:3]}..."
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running_works)
+
+    @property
+    def available_gpu_quota(self) -> float:
+        return sum(self.local_gpus.values())
+
+    @staticmethod
+    def create(ctx: RuntimeContext, id: str) -> Executor:
+        """An executor of that name, with its queues in the job's folder."""
+        folder = Path(ctx.queue_root, id)
+        wq = WorkQueueOnFilesystem(str(folder / "wq"))
+        cq = WorkQueueOnFilesystem(str(folder / "cq"))
+        return Executor(ctx, id, wq, cq)
+
+    def stop(self) -> None:
+        """From outside, for tests: leave without a word to the scheduler."""
+        self.wq.push(StopExecutor(f".FailStop-{self.id}", ack=False))
+
+    def skip_probes(self, epochs: int) -> None:
+        """From outside, for tests: leave that many probes unanswered."""
+        self.wq.push(Probe(self.ctx, f".FalseFail-{self.id}", epoch=0, epochs_to_skip=epochs))
+
+    def run(self) -> bool:
+        """Work until there is a reason to leave; whether it left in order."""
+        logger.info("executor %s runs on %s", self.id, socket.gethostname())
+        pool = LocalPool()
+        pool.start(self.ctx)
+        self._heard_s = time.monotonic()
+        presence_write(str(self._folder / PRESENCE_NAME))
+        self._answer(Probe(self.ctx, f".Hello-{self.id}", epoch=0))
+        try:
+            stop_request = self._loop(pool)
+        finally:
+            pool.stop()
+        if stop_request is not None and stop_request.ack:
+            stop_request.exec()
+            self._send(stop_request)
+        logger.info("executor exits: %s", self)
+        return True
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.ctx.queue_root, self.id)
+
+    def _loop(self, pool: Backend) -> StopExecutor | None:
+        (machine,) = pool.capacity()
+        pause_max_s = min(PAUSE_MAX_S, self.ctx.secs_wq_poll_interval)
+        pause_s = PAUSE_MIN_S
+        while self.running:
+            items = self._pop()
+            for item in items:
+                if isinstance(item, StopExecutor):
+                    logger.info("told to leave: %s", item)
+                    return item
+                self._accept(item, pool, machine)
+            completions = pool.poll(pause_s) if self.running_works else []
+            for completion in completions:
+                self._finished(completion.task)
+            self._start_waiting(pool, machine)
+            if items or completions:
+                pause_s = PAUSE_MIN_S
+                continue
+            if not self.running_works:
+                time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, pause_max_s)
+            if not self._has_scheduler():
+                break
+        return None
+
+    def _pop(self) -> list[WorkItem]:
+        try:
+            return self.wq.pop(count=max(16, self.ctx.usable_cpu_count))
+        except FileNotFoundError:
+            logger.info("the folder of %s is gone: the job is over", self.wq)
+            self.running = False
+            return []
+
+    def _accept(self, item: WorkItem, pool: Backend, machine: Machine) -> None:
+        if isinstance(item, Probe):
+            self._heard_s = time.monotonic()
+            self._answer_unless_skipped(item)
+        elif isinstance(item, StopWorkItem):
+            self._stop_work(item, pool)
+        elif isinstance(item, UnreadableWork):
+            self._send(item)
+        elif not isinstance(item, Task):
+            item.exec(self.cq)
+            self._send(item)
+        elif item.gpu_limit > 0:
+            self._waiting_for_gpu.append(item)
+        else:
+            self._start(item, pool, machine)
+
+    def _start(self, task: Task, pool: Backend, machine: Machine) -> None:
+        task._numa_node = self.numa_node
+        # The job's context is here already; the one that came along is a copy as old as the task.
+        task.ctx = self.ctx
+        self.running_works[repr(task)] = task
+        pool.submit(task, machine)
+
+    def _start_waiting(self, pool: Backend, machine: Machine) -> None:
+        """Start tasks for which there is a GPU now; others wait without blocking the loop."""
+        for task in list(self._waiting_for_gpu):
+            # A task may ask for at most what is there.
+            task.gpu_limit = min(task.gpu_limit, float(len(self.local_gpus)))
+            granted = self.acquire_gpu(task.gpu_limit)
+            if granted or not self.local_gpus:
+                self._waiting_for_gpu.remove(task)
+                task._local_gpu = granted
+                self._start(task, pool, machine)
+
+    def _finished(self, task: Task) -> None:
+        if task.status != WorkStatus.INCOMPLETE:
+            self.running_works.pop(repr(task), None)
+            self.release_gpu(task._local_gpu)
+            if task.status == WorkStatus.EXEC_FAILED:
+                # Here only a worker process was lost; the executor is well.
+                task.status = WorkStatus.CRASHED
+        self._send(task)
+
+    def _stop_work(self, item: StopWorkItem, pool: Backend) -> None:
+        wanted = item.work_to_stop
+        for name, task in list(self.running_works.items()):
+            if wanted in (EVERYTHING, name, task.key):
+                logger.info("stopping %s", name)
+                del self.running_works[name]
+                pool.cancel(task)
+                self.release_gpu(task._local_gpu)
+        self._waiting_for_gpu = [
+            task
+            for task in self._waiting_for_gpu
+            if wanted not in (EVERYTHING, repr(task), task.key)
+        ]
+
+    def _answer_unless_skipped(self, probe: Probe) -> None:
+        self.epochs_to_skip += probe.epochs_to_skip
+        if self.epochs_to_skip > 0:
+            self.epochs_to_skip -= 1
+        else:
+            self._answer(probe)
+
+    def _answer(self, probe: Probe) -> None:
+        probe.ctx = self.ctx
+        probe.exec()
+        self._send(probe)
+
+    def _send(self, item: WorkItem) -> None:
+        """Send an item back. What cannot be pickled is replaced by a text about it."""
+        try:
+            self.cq.push(item)
+        except OSError as error:
+            logger.error("cannot write into %s: %s", self.cq, error)
+            self.running = self._folder.is_dir()
+        except Exception as error:
+            logger.error("the result of %r cannot travel: %s", item, error)
+            item.status = WorkStatus.CRASHED
+            item.exception = SmallpondError(f"the result of {item!r} cannot be pickled: {error}")
+            if isinstance(item, Task):
+                item.dataset = None
+                item.runtime_state = None
+            self.cq.push(item)
+
+    def _has_scheduler(self) -> bool:
+        """Whether there still is somebody to work for. Looks at files now and then only."""
+        now_s = time.monotonic()
+        if now_s - self._checked_s < 1.0:
+            return True
+        self._checked_s = now_s
+        scheduler = presence_read(str(Path(self.ctx.queue_root, SCHEDULER_PRESENCE_NAME)))
+        if presence_is_dead(scheduler):
+            logger.error("the scheduler's process is gone: leaving")
+            return False
+        quiet_s = now_s - self._heard_s
+        if quiet_s > 2 * self.ctx.secs_executor_probe_interval and not _job_runs(self.ctx):
+            logger.error("the job's scheduler has ended: leaving")
+            return False
+        if quiet_s > 2 * self.ctx.secs_executor_probe_timeout:
+            logger.error("no probe for %.1f s: leaving", quiet_s)
+            return False
+        return True
+
+    def acquire_gpu(self, quota: float) -> dict[Any, float]:
+        """Parts of GPUs that sum up to the quota; nothing when there is too little."""
+        if quota > self.available_gpu_quota:
+            return {}
+        granted: dict[Any, float] = {}
+        for gpu, available in self.local_gpus.items():
+            if available > 0 and quota > 0:
+                granted[gpu] = min(available, quota)
+                quota -= granted[gpu]
+        for gpu, part in granted.items():
+            self.local_gpus[gpu] -= part
+        return granted
+
+    def release_gpu(self, gpus: dict[Any, float]) -> None:
+        """Give back what acquire_gpu granted."""
+        for gpu, part in gpus.items():
+            self.local_gpus[gpu] += part
+            assert self.local_gpus[gpu] <= 1.0 + 1e-6, f"GPU {gpu} was given back twice"
+
+
+def _job_runs(ctx: RuntimeContext) -> bool:
+    """What the status file says; a job without one has not begun."""
+    try:
+        status = Path(ctx.job_status_path).read_text().strip()
+    except OSError:
+        return True
+    return not status or status.startswith("running")
+
+
+def claim_exec_id(ctx: RuntimeContext, exec_id: str) -> str:
+    """A name nobody else has: the host's, or that with a number behind it.
+
+    Several executors may be started on one machine, all with the host's name as default. The folder
+    of the queues is the claim: making a folder has one winner.
+    """
+    if exec_id != socket.gethostname():
+        return exec_id
+    number = 0
+    while True:
+        name = f"{exec_id}.{number}" if number else exec_id
+        try:
+            Path(ctx.queue_root, name).mkdir()
+            return name
+        except FileExistsError:
+            number += 1
+
+
+def run_executors(runtime_ctx_path: str | None, exec_id: str) -> bool:
+    """Be an executor of the job with that context, or one for each NUMA node of this machine."""
+    from smallpond.execution.numa import numa_nodes
+    from smallpond.io.filesystem import load
+
+    if not runtime_ctx_path or not Path(runtime_ctx_path).is_file():
+        raise SmallpondError(
+            f"cannot find the runtime context {runtime_ctx_path}: an executor is started with the "
+            "--runtime_ctx_path of a running job"
+        )
+    ctx: RuntimeContext = load(runtime_ctx_path)
+    exec_id = claim_exec_id(ctx, exec_id)
+    if not ctx.bind_numa_node:
+        return _run_executor(ctx, exec_id)
+    import multiprocessing
+
+    # Not forked: the workers of each executor are, and a fork wants a process of one thread.
+    start = multiprocessing.get_context("spawn")
+    processes = [
+        start.Process(target=_run_on_numa_node, args=(runtime_ctx_path, exec_id, node))
+        for node in numa_nodes()
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return all(process.exitcode == 0 for process in processes)
+
+
+def _run_executor(ctx: RuntimeContext, exec_id: str) -> bool:
+    ctx.initialize(exec_id)
+    return Executor.create(ctx, exec_id).run()
+
+
+def _run_on_numa_node(runtime_ctx_path: str, exec_id: str, node: int) -> None:
+    from smallpond.execution.numa import numa_bind
+    from smallpond.io.filesystem import load
+
+    numa_bind(node)
+    ctx: RuntimeContext = load(runtime_ctx_path)
+    ctx.numa_node_id = node
+    _run_executor(ctx, f"{exec_id}.numa{node}")
