@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import ExecutionPlan, TaskRuntimeId
+    from smallpond.execution.task.ids import TaskRuntimeId
+    from smallpond.execution.task.plan import ExecutionPlan
     from smallpond.execution.workitem import WorkStatus
 
 

@@ -55,6 +55,7 @@ class Task(WorkItem):
         "_dataset_ref",
         "_identity",
         "_np_randgen",
+        "_output_files",
         "_partition_infos",
         "_py_randgen",
         "_temp_made",
@@ -110,6 +111,7 @@ class Task(WorkItem):
         self.node_id = 0
         self.sched_epoch = 0
         self._identity: str | None = None
+        self._output_files: tuple[tuple[str, int], ...] | None = None
         self._np_randgen: np.random.Generator | None = None
         self._py_randgen: random.Random | None = None
         self._timer_start: float | None = None

@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB
@@ -108,6 +109,8 @@ def task_metrics_add(task: Task) -> None:
             if sizes:
                 metrics[f"num {name} files"] += len(paths)
                 metrics[f"total {name} size (MB)"] += sum(sizes) / MB
+    if not task.exec_on_scheduler:
+        output_files_of(task)
     metrics["elapsed wall time (secs)"] += task.elapsed_time
     before = _usage_before.get(task.key)
     if before is not None:
@@ -119,6 +122,28 @@ def task_metrics_add(task: Task) -> None:
         from smallpond.utility import cprofile_to_string
 
         logger.debug("%s perf profile:\n%s", task.key, cprofile_to_string(task.perf_profile))
+
+
+def output_files_of(task: Task) -> tuple[tuple[str, int], ...]:
+    """The files that a finished task left, with their sizes: what a later run relies on."""
+    if task._output_files is None:
+        task._output_files = tuple(_output_files_found(task))
+    return task._output_files
+
+
+def _output_files_found(task: Task) -> Iterator[tuple[str, int]]:
+    own = task.final_output_abspath
+    if str(task.runtime_id) in os.path.basename(own):
+        for folder, _, names in os.walk(own):
+            for name in names:
+                path = os.path.join(folder, name)
+                yield path, os.path.getsize(path)
+    elif task.dataset is not None:
+        # A folder shared with others: only what the data set names is this task's.
+        for path in task.dataset.resolved_paths:
+            size = _file_bytes(path)
+            if size is not None:
+                yield path, size
 
 
 def _file_bytes(path: str) -> int | None:

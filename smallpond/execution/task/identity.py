@@ -1,0 +1,302 @@
+"""The identity of a task: a digest of everything its result depends on.
+
+That is: the class and its code, the user's functions (bytecode, constants, defaults, closures, and
+what they reach in the user's own modules, recursively), the parameters, the partition, and the
+identities of the inputs; for files that a plan reads, their paths, sizes and times of change. A new
+run uses an earlier result only for an equal identity, so a result of other code is never returned.
+
+Where something cannot be digested the same way twice, the digest differs and the task runs again:
+the safe mistake. Limits, names of attempts and positions in the file of source code do not count.
+Code of installed packages counts by the version of Python and of this package.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import pickle
+import site
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smallpond.execution.task.base import Task
+    from smallpond.execution.task.plan import ExecutionPlan
+
+# Attributes that say how or where a task runs, not what it computes.
+_NOT_PARAMETERS = frozenset(
+    [
+        "ctx",
+        "id",
+        "key",
+        "node_id",
+        "sched_epoch",
+        "input_deps",
+        "output_deps",
+        "input_datasets",
+        "status",
+        "start_time",
+        "finish_time",
+        "retry_count",
+        "fail_count",
+        "exception",
+        "exec_id",
+        "exec_cq",
+        "location",
+        "perf_metrics",
+        "perf_profile",
+        "runtime_state",
+        "low_memory",
+        "_cpu_limit",
+        "_gpu_limit",
+        "_memory_limit",
+        "_cpu_boost",
+        "_memory_boost",
+        "_numa_node",
+        "_local_gpu",
+        "_np_randgen",
+        "_py_randgen",
+        "_timer_start",
+        "_temp_made",
+        "_temp_output",
+        "_dataset_ref",
+        "_identity",
+        "_output_files",
+        "__dict__",
+        "__weakref__",
+    ]
+)
+_SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray)
+# What data sets remember for speed, filled in or not as it happens.
+_DATASET_CACHES = frozenset(
+    [
+        "_resolved_paths",
+        "_absolute_paths",
+        "_resolved_num_rows",
+        "_resolved_row_ranges",
+        "_partitions",
+        "_sniffed",
+        "_hive",
+        "_table",
+        "skipped_files",
+    ]
+)
+
+
+@functools.cache
+def _library_roots() -> tuple[str, ...]:
+    roots = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    roots.update(site.getsitepackages() if hasattr(site, "getsitepackages") else ())
+    roots.add(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    return tuple(os.path.realpath(root) + os.sep for root in roots if root)
+
+
+@functools.cache
+def _is_library(module_name: str) -> bool:
+    """Whether a module is of Python, of an installed package, or of this package."""
+    if module_name == "__main__":
+        return False
+    module = sys.modules.get(module_name)
+    if module is None:
+        return False
+    path = getattr(module, "__file__", None)
+    return path is None or os.path.realpath(path).startswith(_library_roots())
+
+
+def _file_state(path: str) -> tuple[str, int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return path, -1, -1
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+class Digest:
+    """Hashes values by structure; shared objects are hashed once, cycles end at their first node.
+
+    One instance serves all tasks of a plan, so that the code of a node is looked at once.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, bytes]] = {}
+        self._open: dict[int, int] = {}
+
+    def of(self, value: Any) -> bytes:
+        """The digest of any value."""
+        if isinstance(value, (bytes, bytearray)) and len(value) > 64:
+            return b"bytes:" + hashlib.sha256(value).digest()
+        if isinstance(value, _SCALARS):
+            return f"{type(value).__name__}:{value!r};".encode()
+        known = self._known.get(id(value))
+        if known is not None:
+            return known[1]
+        if id(value) in self._open:
+            return f"cycle:{len(self._open) - self._open[id(value)]};".encode()
+        self._open[id(value)] = len(self._open)
+        try:
+            digest = hashlib.sha256(self._structure(value)).digest()
+        finally:
+            del self._open[id(value)]
+        if not self._open or isinstance(value, (types.FunctionType, type)):
+            # Within a cycle the digest depends on where one came in, so only wholes are kept.
+            self._known[id(value)] = (value, digest)
+        return digest
+
+    def _all(self, tag: str, values: Iterable[Any]) -> bytes:
+        return tag.encode() + b"(" + b",".join(self.of(value) for value in values) + b")"
+
+    def _mapping(self, tag: str, mapping: dict[Any, Any]) -> bytes:
+        return self._all(tag, (part for item in mapping.items() for part in item))
+
+    def _structure(self, value: Any) -> bytes:
+        if isinstance(value, (list, tuple)):
+            return self._all(type(value).__qualname__, value)
+        if isinstance(value, dict):
+            return self._mapping(type(value).__qualname__, value)
+        if isinstance(value, (set, frozenset)):
+            parts = sorted(self.of(item) for item in value)
+            return type(value).__qualname__.encode() + b"{" + b",".join(parts) + b"}"
+        if isinstance(value, Enum):
+            return self._all("enum", (type(value).__qualname__, value.name))
+        if isinstance(value, functools.partial):
+            return self._all("partial", (value.func, value.args, value.keywords))
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, types.MethodType):
+            return self._all("method", (value.__func__, value.__self__))
+        if isinstance(value, types.CodeType):
+            return self._code(value)
+        if isinstance(value, types.ModuleType):
+            version = getattr(value, "__version__", "")
+            return self._all("module", (value.__name__, str(version)))
+        if isinstance(value, type):
+            return self._class(value)
+        if isinstance(value, (classmethod, staticmethod)):
+            return self._all("wrapped", (type(value).__name__, value.__func__))
+        if isinstance(value, property):
+            return self._all("property", (value.fget, value.fset, value.fdel))
+        return self._object(value)
+
+    def _function(self, function: types.FunctionType) -> bytes:
+        if _is_library(function.__module__ or "__main__") and not function.__closure__:
+            return self._all("library", (function.__module__, function.__qualname__))
+        cells = []
+        for cell in function.__closure__ or ():
+            try:
+                cells.append(cell.cell_contents)
+            except ValueError:
+                cells.append("empty cell")
+        used = sorted(_names_of(function.__code__))
+        reached = {
+            name: function.__globals__[name] for name in used if name in function.__globals__
+        }
+        defaults = (function.__defaults__, function.__kwdefaults__)
+        return self._all("function", (function.__code__, defaults, cells, reached))
+
+    def _code(self, code: types.CodeType) -> bytes:
+        parts = (code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_freevars)
+        return self._all(f"code {sys.version_info[:2]}", (*parts, code.co_flags))
+
+    def _class(self, cls: type) -> bytes:
+        name = (cls.__module__, cls.__qualname__)
+        if _is_library(cls.__module__):
+            return self._all("library class", name)
+        members = {
+            key: member
+            for key, member in sorted(vars(cls).items())
+            if key not in ("__dict__", "__weakref__", "__doc__", "__module__", "__slots__")
+            and not isinstance(member, (types.MemberDescriptorType, types.GetSetDescriptorType))
+            and not key.startswith(("__abc", "_abc", "__static_attributes__", "__firstlineno__"))
+        }
+        return self._all("class", (name, cls.__bases__, members))
+
+    def _object(self, value: Any) -> bytes:
+        """An instance: as it says itself, as a data set, by its state, or by its pickle."""
+        own = getattr(value, "identity_parts", None)
+        if callable(own):
+            return self._all("own", (type(value), own()))
+        if hasattr(value, "resolved_paths") and hasattr(value, "root_dir"):
+            return self._dataset(value)
+        if not _is_library(type(value).__module__):
+            state = _state_of(value)
+            if state is not None:
+                return self._all("object", (type(value), state))
+        try:
+            return self._all("pickle", (type(value), pickle.dumps(value, protocol=5)))
+        except Exception:
+            import cloudpickle
+
+            try:
+                return self._all("pickle", (type(value), cloudpickle.dumps(value)))
+            except Exception:
+                # Nothing says what this is: never equal to anything, not even next time.
+                return os.urandom(32)
+
+    def _dataset(self, dataset: Any) -> bytes:
+        state = _state_of(dataset) or {}
+        shown = {key: item for key, item in state.items() if key not in _DATASET_CACHES}
+        files = [_file_state(path) for path in dataset.resolved_paths]
+        ranges = getattr(dataset, "_resolved_row_ranges", None)
+        rows = [(one.path, one.begin, one.end) for one in ranges] if ranges else None
+        return self._all("dataset", (type(dataset), shown, files, rows))
+
+
+def _names_of(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            names |= _names_of(const)
+    return names
+
+
+def _state_of(value: Any) -> dict[str, Any] | None:
+    state: dict[str, Any] = {}
+    for cls in type(value).__mro__:
+        slots = cls.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                state[name] = getattr(value, name)
+    if hasattr(value, "__dict__"):
+        state.update(vars(value))
+    elif not state:
+        return None
+    return state
+
+
+def _parameters(task: Task) -> dict[str, Any]:
+    """What was given to the task when it was made, by name."""
+    state = _state_of(task) or {}
+    return {name: state[name] for name in sorted(state) if name not in _NOT_PARAMETERS}
+
+
+def task_identity(task: Task, digest: Digest | None = None) -> str:
+    """The identity of one task; its inputs must be objects still, as while planning."""
+    import smallpond
+
+    digest = digest or Digest()
+    infos = [(info.dimension, info.index, info.npartitions) for info in task.partition_infos]
+    inputs = [dep.identity for dep in task.input_deps.values()]
+    version = getattr(smallpond, "__version__", "")
+    parts = digest.of((version, type(task), _parameters(task), infos, inputs))
+    return hashlib.sha256(parts).hexdigest()
+
+
+def plan_identities(plan: ExecutionPlan) -> None:
+    """Give every task of a plan its identity; equal tasks are told apart by their order."""
+    digest = Digest()
+    seen: dict[str, int] = {}
+    for task in plan.tasks_inputs_first():
+        if task._identity is not None:
+            seen[task._identity] = seen.get(task._identity, 0) + 1
+            continue
+        identity = task_identity(task, digest)
+        ordinal = seen.get(identity, 0)
+        seen[identity] = ordinal + 1
+        if ordinal:
+            identity = hashlib.sha256(f"{identity} {ordinal}".encode()).hexdigest()
+        task._identity = identity
