@@ -24,6 +24,9 @@ OWN_FOLDERS = tuple(
     os.path.dirname(os.path.dirname(path)) + os.sep
     for path in (os.path.abspath(__file__), os.path.realpath(__file__))
 )
+NEXT_IN_CHAIN = re.compile(
+    r"^(?:The above exception was the direct cause|During handling of the above)", re.MULTILINE
+)
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>.+)$')
 
 
@@ -60,8 +63,14 @@ def failure_report(task: Any, dump_path: str | None = None) -> str:
 
 
 def replay_command(path: str) -> str:
-    """The command that runs a dumped task in this Python."""
-    return shlex.join([sys.executable, "-m", "smallpond.execution.task", path])
+    """The shell command that runs a dumped task as this Python would, with the same modules."""
+    own = (sys.prefix + os.sep, sys.base_prefix + os.sep)
+    folders = [one for one in map(os.path.abspath, sys.path) if not one.startswith(own)]
+    folders = [one for one in dict.fromkeys(folders) if os.path.isdir(one)]
+    command = [sys.executable, "-m", "smallpond.execution.task", path]
+    if folders:
+        command = ["env", f"PYTHONPATH={os.pathsep.join(folders)}", *command]
+    return shlex.join(command)
 
 
 def dumped_path(task: Any) -> str | None:
@@ -83,24 +92,30 @@ def root_cause(error: BaseException) -> BaseException:
 
 def user_frame(error: BaseException) -> tuple[str, int] | None:
     """The innermost line of code outside this package and installed ones, if there is one."""
-    frames = [frame for frame in _frames(root_cause(error)) if _is_users(frame[0])]
-    frames = frames or [frame for frame in _frames(error) if _is_users(frame[0])]
-    return frames[-1] if frames else None
+    for one in (root_cause(error), error):
+        frames = [frame for frame in _frames(one) if _is_users(frame[0])]
+        if frames:
+            return frames[-1]
+    return None
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
     """Lines of the traceback; of its text, where the error came from another process."""
     trace = error.__traceback__
-    text = str(getattr(error, "task_traceback", "") or "")
-    if text:
-        for line in text.splitlines():
+    if trace is None:
+        for line in _cause_text(error):
             match = FRAME.match(line)
             if match:
                 yield match["file"], int(match["line"])
-        return
     while trace is not None:
         yield trace.tb_frame.f_code.co_filename, trace.tb_lineno
         trace = trace.tb_next
+
+
+def _cause_text(error: BaseException) -> list[str]:
+    """The innermost exception's part of a traceback that travelled as text."""
+    text = str(getattr(error, "task_traceback", "") or "")
+    return NEXT_IN_CHAIN.split(text, maxsplit=1)[0].rstrip().splitlines()
 
 
 def _is_users(path: str) -> bool:
@@ -123,6 +138,11 @@ def _cause_lines(error: BaseException) -> list[str]:
     cause = root_cause(error)
     kind = f"{type(cause).__module__}.{type(cause).__qualname__}".removeprefix("builtins.")
     lines = f"{kind}: {cause}".strip().splitlines()
+    travelled = _cause_text(cause) if cause.__traceback__ is None else []
+    frames = [index for index, line in enumerate(travelled) if line.startswith("  ")]
+    if frames and travelled[frames[-1] + 1 :]:
+        # The chain did not travel, its text did: what stands below the innermost frame.
+        lines = travelled[frames[-1] + 1 :]
     kept = lines[:CAUSE_LINES_MAX]
     if len(lines) > len(kept):
         kept.append(f"... and {plural(len(lines) - len(kept), 'more line')}")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from smallpond.show.metrics_csv import write_metrics_csv
-from smallpond.show.plan_svg import plan_svg
+from smallpond.show.plan_drawing import plan_svg
 from smallpond.show.profile import NodeProfile, node_profiles, profile_text
 from smallpond.show.progress import ProgressDisplay
 from smallpond.show.record import JobRecord

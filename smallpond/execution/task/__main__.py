@@ -68,6 +68,8 @@ def folders_fresh(task: Task, output_path: str | None) -> None:
         task.output_root = task.ctx.staging_root
     else:
         task.output_root = str(Path(output_path, "output").absolute())
+        # Temporary output would go to the job's staging folder whatever output_root says.
+        task._temp_output = False
         task.ctx.temp_root = str(Path(output_path, "temp").absolute())
     for retry_count in range(RETRY_COUNT_MAX):
         task.retry_count = retry_count

@@ -11,11 +11,11 @@ import pytest
 
 from smallpond.common import MissingDependency
 from smallpond.logical.node import Context, DataSourceNode, Node, SqlEngineNode, UnionNode
-from smallpond.show.plan_digraph import plan_digraph
+from smallpond.show.plan_drawing import plan_svg
+from smallpond.show.plan_graphviz import plan_digraph
 from smallpond.show.plan_layout import layout_of
 from smallpond.show.plan_nodes import nodes_in_order
-from smallpond.show.plan_svg import plan_svg
-from smallpond.show.plan_text import plan_text
+from smallpond.show.plan_tree import plan_text
 from smallpond.show.profile import node_profiles
 from smallpond.show.view import JobView
 from tests.smallpond.show.stream import diamond_plan, two_stage_record

@@ -1,6 +1,6 @@
 """The plan as a `graphviz.Digraph`, for scripts that expect what smallpond 0.15 returned.
 
-The package graphviz is optional; the SVG of `plan_svg` needs neither it nor the program `dot`.
+The package graphviz is optional; the SVG of `plan_drawing` needs neither it nor the program `dot`.
 """
 
 from __future__ import annotations

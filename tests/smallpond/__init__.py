@@ -1,0 +1,1 @@
+"""Tests of smallpond, a folder per part of it."""
