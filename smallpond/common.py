@@ -1,10 +1,12 @@
 """Sizes, limits, small list helpers and the errors of the whole package.
 
-Everything else imports this module, so it imports nothing heavy: neither numpy nor DuckDB. The names and
-values are those of smallpond 0.15, which scripts import; the UDF names are offered here as well, as there.
+Everything else imports this module, so it imports nothing heavy: neither numpy nor DuckDB. The
+names and values are those of smallpond 0.15, which scripts import; the UDF names are offered here
+as well, as there.
 
-Errors: `SmallpondError` is the root. Those that stand for a mistake in arguments or data also are the
-builtin a caller would expect (`FileNotFoundError`, `AssertionError`, ...), so that both `except` clauses work.
+Errors: `SmallpondError` is the root. Those that stand for a mistake in arguments or data also are
+the builtin a caller would expect (`FileNotFoundError`, `AssertionError`, ...), so that both
+`except` clauses work.
 """
 
 from __future__ import annotations

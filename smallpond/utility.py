@@ -1,8 +1,10 @@
-"""Small tools for scripts: reading ahead in a thread, running commands, profiles, two-phase statistics.
+"""Small tools for scripts: reading ahead in a thread, running commands, profiles, two-phase
+statistics.
 
-`ConcurrentIter` is what user code of stream tasks wraps around its inputs. Its thread is a daemon and never
-blocks for ever: it waits for room in the buffer or for the end of the consumer, whichever comes first, so
-a task that fails in the middle leaves nothing behind that would keep its process alive.
+`ConcurrentIter` is what user code of stream tasks wraps around its inputs. Its thread is a daemon
+and never blocks for ever: it waits for room in the buffer or for the end of the consumer, whichever
+comes first, so a task that fails in the middle leaves nothing behind that would keep its process
+alive.
 """
 
 from __future__ import annotations

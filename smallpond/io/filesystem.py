@@ -1,8 +1,8 @@
 """Files of the engine itself: pickled objects, removal, mount points.
 
-Pickles: plain below 64 KiB, zstd above. Most are far smaller, and compressing those costs more than it
-saves (pyarrow, which has the codec, would have to be imported first). `load` tells both apart by the magic
-of zstd, so it also reads what smallpond 0.15 wrote, which compressed everything.
+Pickles: plain below 64 KiB, zstd above. Most are far smaller, and compressing those costs more than
+it saves (pyarrow, which has the codec, would have to be imported first). `load` tells both apart by
+the magic of zstd, so it also reads what smallpond 0.15 wrote, which compressed everything.
 
 Invariant: with `atomic_write` a reader sees the whole file or none.
 """
@@ -41,7 +41,7 @@ def extract_hf3fs_mount_point(path: str) -> str | None:
 
 
 def remove_path(path: str) -> None:
-    """Remove a file or a tree; a link together with what it points to. What is not there is fine."""
+    """Remove a file or a tree, if it is there; a link together with what it points to."""
     target = os.path.realpath(path)
     if Path(path).is_symlink():
         Path(path).unlink()

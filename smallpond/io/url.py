@@ -1,7 +1,8 @@
 """URLs: which paths are URLs, and the fsspec file system behind each.
 
-Everything goes through fsspec, so that one implementation serves footers, Arrow and DuckDB alike. For `s3` and
-`gs`, pyarrow's own file systems stand in when s3fs or gcsfs is not installed. `file://` is a local path.
+Everything goes through fsspec, so that one implementation serves footers, Arrow and DuckDB alike.
+For `s3` and `gs`, pyarrow's own file systems stand in when s3fs or gcsfs is not installed.
+`file://` is a local path.
 
 Invariant: a path without a scheme is local and costs no import of fsspec.
 """

@@ -1,7 +1,9 @@
-"""User-defined functions for SQL: their types, the decorator, and how they get into a DuckDB connection.
+"""User-defined functions for SQL: their types, the decorator, and how they get into a DuckDB
+connection.
 
-DuckDB moved its type constants between releases (`duckdb.typing` is gone since 1.5), so types are made
-from their SQL names, which never change. DuckDB is imported when a function is bound and not before.
+DuckDB moved its type constants between releases (`duckdb.typing` is gone since 1.5), so types are
+made from their SQL names, which never change. DuckDB is imported when a function is bound and not
+before.
 
 Invariant: a `UDFContext` can be pickled; it holds names, paths and functions, never a connection.
 """

@@ -1,7 +1,7 @@
 """Parquet files and Arrow tables: row ranges, reading, writing, wide string types.
 
-The names are those of smallpond 0.15's module. They are found on first use, because pyarrow takes longer
-to import than a small job may take altogether.
+The names are those of smallpond 0.15's module. They are found on first use, because pyarrow takes
+longer to import than a small job may take altogether.
 """
 
 from __future__ import annotations

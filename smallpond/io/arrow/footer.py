@@ -1,7 +1,7 @@
 """What the footers of Parquet files say: rows, bytes, row groups, statistics of columns. Cached.
 
-An entry of the cache is good as long as the file's size and time of modification are the same, so a file
-that was replaced is read again. The cache belongs to the process and is never pickled.
+An entry of the cache is good as long as the file's size and time of modification are the same, so a
+file that was replaced is read again. The cache belongs to the process and is never pickled.
 
 Invariant: a damaged footer raises `CorruptFile` with the path; it is never taken for an empty file.
 """
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ColumnStatistics:
-    """One column of one or more files. `minimum`, `maximum` and `null_count` are None if unknown."""
+    """One column of one or more files; bounds and nulls are None if unknown."""
 
     name: str
     data_bytes: int

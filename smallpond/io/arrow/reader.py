@@ -1,8 +1,9 @@
 """Parquet files and row ranges into Arrow tables and streams of batches.
 
-Only the row groups that a range touches are decoded; a range in the middle of a file never costs what lies
-before it. All batches of one stream have the schema of the first file (or the one that is given), with large
-strings; columns that a file lacks are an error unless a schema is given, then they are null.
+Only the row groups that a range touches are decoded; a range in the middle of a file never costs
+what lies before it. All batches of one stream have the schema of the first file (or the one that is
+given), with large strings; columns that a file lacks are an error unless a schema is given, then
+they are null.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Arrow types with 64-bit offsets.
 
-Arrow's plain strings and binaries end at 2 GiB a column chunk, which a partition passes easily. All tables
-that this engine hands out have the large ones instead, at every depth, so that concatenating cannot overflow.
+Arrow's plain strings and binaries end at 2 GiB a column chunk, which a partition passes easily. All
+tables that this engine hands out have the large ones instead, at every depth, so that concatenating
+cannot overflow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrow tables into Parquet files: the 0.15 layout `{name}-{i}.parquet`, written by several threads."""
+"""Arrow tables into Parquet files `{name}-{i}.parquet`, as 0.15 names them, by several threads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def dump_to_parquet_files(
     max_workers: int = 16,
     filesystem: Any = None,
 ) -> bool:
-    """Write the table into `{output_dir}/{filename}-{i}.parquet`, row groups spread evenly over files.
+    """Write the table into `{output_dir}/{filename}-{i}.parquet`, row groups spread evenly.
 
     A table without rows becomes one file with its schema. Returns True; failures raise.
     """

@@ -1,8 +1,10 @@
 """Data sets: what a plan reads and what its tasks write.
 
-One module for each kind; the names of smallpond 0.15 and the kinds that it lacked are all importable from here.
+One module for each kind; the names of smallpond 0.15 and the kinds that it lacked are all
+importable from here.
 """
 
+from smallpond.logical.dataset.arrow_file import ArrowFileDataSet
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.csv import CsvDataSet, rejected_rows
 from smallpond.logical.dataset.file_set import FileSet
@@ -14,8 +16,10 @@ from smallpond.logical.dataset.paths import has_magic
 from smallpond.logical.dataset.sql_query import SqlQueryDataSet
 from smallpond.logical.dataset.text import TextDataSet
 from smallpond.logical.dataset.union import UnionDataSet
+from smallpond.logical.dataset.warc import WarcDataSet
 
 __all__ = [
+    "ArrowFileDataSet",
     "ArrowTableDataSet",
     "CsvDataSet",
     "DataSet",
@@ -27,6 +31,7 @@ __all__ = [
     "SqlQueryDataSet",
     "TextDataSet",
     "UnionDataSet",
+    "WarcDataSet",
     "has_magic",
     "rejected_rows",
 ]

@@ -1,7 +1,7 @@
 """The base of all data sets: paths, their resolution, loading, splitting by files.
 
-A data set is a description: cheap to make, to copy and to pickle. What it finds out (files, rows, schema) is
-kept until `reset`. It never changes the data.
+A data set is a description: cheap to make, to copy and to pickle. What it finds out (files, rows,
+schema) is kept until `reset`. It never changes the data.
 
 Invariant: `resolved_paths` is sorted, and raises rather than be silently empty (see `paths.py`).
 """
@@ -61,7 +61,7 @@ class DataSet:
 
         Args:
             paths: a path, pattern, directory or URL, or several of them.
-            root_dir: what relative paths are relative to ("": the working directory; None: leave them).
+            root_dir: where relative paths begin ("": the working directory; None: leave them).
             recursive: whether `**` in a pattern means any number of directories.
             columns: the columns to load; None for all.
             union_by_name: whether files may have different columns, matched by name.

@@ -1,7 +1,9 @@
-"""CSV files: with the columns given, as in 0.15, or with header and types found by DuckDB's sniffer.
+"""CSV files: with the columns given, as in 0.15, or with header and types found by DuckDB's
+sniffer.
 
-What the sniffer finds is found once for the whole data set and goes with every partition of it; partitions
-that sniffed for themselves could take the same column for a number here and for text there.
+What the sniffer finds is found once for the whole data set and goes with every partition of it;
+partitions that sniffed for themselves could take the same column for a number here and for text
+there.
 """
 
 from __future__ import annotations

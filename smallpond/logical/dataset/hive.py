@@ -1,8 +1,9 @@
-"""Hive partitions: columns whose values stand in the path, as in `.../year=2025/month=03/x.parquet`.
+"""Hive partitions: columns whose values stand in the path, as in
+`.../year=2025/month=03/x.parquet`.
 
-All files must have the same keys in the same order, else the set is not partitioned. A column is BIGINT if
-every value is a whole number that reads back the same, DATE if every value is a date, else VARCHAR; the
-types are those of the whole data set, so partitions of it agree.
+All files must have the same keys in the same order, else the set is not partitioned. A column is
+BIGINT if every value is a whole number that reads back the same, DATE if every value is a date,
+else VARCHAR; the types are those of the whole data set, so partitions of it agree.
 """
 
 from __future__ import annotations

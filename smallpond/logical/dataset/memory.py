@@ -1,7 +1,8 @@
 """Data sets that are in memory: Arrow tables and pandas frames.
 
-They go into DuckDB as Arrow, without a copy, and into pickles as Arrow IPC streams: a slice of a table takes
-only its own rows along. Integers stay what they are. They can be split like files can, by rows.
+They go into DuckDB as Arrow, without a copy, and into pickles as Arrow IPC streams: a slice of a
+table takes only its own rows along. Integers stay what they are. They can be split like files can,
+by rows.
 """
 
 from __future__ import annotations

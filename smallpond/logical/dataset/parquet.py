@@ -1,10 +1,10 @@
 """Parquet files: whole or by row ranges, split by files, rows or bytes, with hive partitions.
 
-Footers answer what they can: rows, sizes, bounds, schema (`io.arrow.footer`, cached). Splitting by rows makes
-row ranges; reading one decodes only the row groups it touches, in Arrow as in DuckDB.
+Footers answer what they can: rows, sizes, bounds, schema (`io.arrow.footer`, cached). Splitting by
+rows makes row ranges; reading one decodes only the row groups it touches, in Arrow as in DuckDB.
 
-Invariants: `_resolved_row_ranges`, once known, is in the order of the files and decides what is read; hive
-columns are detected once for the whole data set and go with every partition of it.
+Invariants: `_resolved_row_ranges`, once known, is in the order of the files and decides what is
+read; hive columns are detected once for the whole data set and go with every partition of it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class ParquetDataSet(DataSet):
         Args:
             paths: see `DataSet`, as all arguments not listed here.
             generated_columns: `filename` and `file_row_number`, where wanted.
-            hive_partitioning: whether `key=value` directories are columns; None: if all files have them.
+            hive_partitioning: whether `key=value` directories are columns; None: if all files have
+                them.
             ignore_corrupt_files: leave out files whose footer is damaged; see `skipped_files`.
         """
         super().__init__(
@@ -83,7 +84,7 @@ class ParquetDataSet(DataSet):
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> ParquetDataSet:
-        """The files (or row ranges) of all the sets in their order, with the columns of the first."""
+        """The files (or row ranges) of all the sets, with the columns of the first."""
         parts = [dataset for dataset in datasets if isinstance(dataset, ParquetDataSet)]
         assert len(parts) == len(datasets)
         first = parts[0]

@@ -1,4 +1,5 @@
-"""How a Parquet data set is read: as SQL for DuckDB, and as Arrow by pyarrow. Both give the same rows.
+"""How a Parquet data set is read: as SQL for DuckDB, and as Arrow by pyarrow. Both give the same
+rows.
 
 Order of columns in both: those of the files, then hive partition columns, then generated ones.
 """
@@ -48,7 +49,8 @@ def query(dataset: ParquetDataSet) -> str:
         queries.append(f"select {_star(constants)} from read_parquet([{files}], {options})")
     for one in parts:
         queries.append(
-            f"select {_star(constants, ROW_NUMBER)} from read_parquet({quoted_string(_escaped(one.path))}, "
+            f"select {_star(constants, ROW_NUMBER)} "
+            f"from read_parquet({quoted_string(_escaped(one.path))}, "
             f"{_options(dataset, True)}) where {ROW_NUMBER} between {one.begin} and {one.end - 1}"
         )
     if not queries:

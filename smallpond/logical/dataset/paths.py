@@ -1,8 +1,9 @@
 """From what a user names (paths, patterns, directories, URLs) to a sorted list of files.
 
-Rules: patterns never match hidden files; a directory stands for the files in it, or for those its manifest
-lists; a pattern that matches nothing is an error. The one exception is the bare pattern `*` under a given
-root directory: that is how the engine names "whatever the task wrote", which may be nothing.
+Rules: patterns never match hidden files; a directory stands for the files in it, or for those its
+manifest lists; a pattern that matches nothing is an error. The one exception is the bare pattern
+`*` under a given root directory: that is how the engine names "whatever the task wrote", which may
+be nothing.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def resolve(
     directories: bool,
     filesystem: Any = None,
 ) -> list[str]:
-    """The files of the absolute `paths`, sorted. With `directories`, those stand for their files."""
+    """The files of the absolute `paths`, sorted; `directories` may stand for theirs."""
     files = [path for path in paths if not has_magic(path)]
     patterns = [path for path in paths if has_magic(path)]
     if patterns:
@@ -99,7 +100,7 @@ def resolve(
 def _without_directories(
     files: list[str], named: set[str], recursive: bool, filesystem: Any
 ) -> list[str]:
-    """Named directories become their files; directories that a pattern met on its way are dropped."""
+    """Named directories become their files; those that a pattern met on its way are dropped."""
     few = len(files) <= DIRECTORY_CHECKS_MAX
     kept = []
     for path in files:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SqlQueryDataSet(DataSet):
-    """A query, or a function that makes one when the connection is known. Runs each time it is read."""
+    """A query, or a function that makes one for a connection; runs each time it is read."""
 
     def __init__(
         self, sql_query: str, query_builder: Callable[[Any, Any], str] | None = None

@@ -1,4 +1,5 @@
-"""What is known of a data set without reading it: rows, bytes, sizes and bounds of columns; damage."""
+"""What is known of a data set without reading it: rows, bytes, sizes and bounds of columns;
+damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Several data sets as one: the same kind becomes one of that kind, mixed kinds a union of queries."""
+"""Several data sets as one: the same kind becomes one of that kind, mixed kinds a union of
+queries."""
 
 from __future__ import annotations
 
