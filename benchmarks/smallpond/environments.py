@@ -25,7 +25,7 @@ class Peer:
     name: str
     program: str
     requirements: tuple[str, ...]
-    # A peer that needs minutes for 10,000 tasks does a part of them; the table scales it up.
+    # A peer that needs minutes for 10,000 tasks does a part of them, from which the rest follows.
     task_count: int | None = None
 
     @property
@@ -70,7 +70,8 @@ def python_of(peer: Peer) -> Path:
         directory.parent.mkdir(parents=True, exist_ok=True)
         print(f"installing {', '.join(peer.requirements)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", directory], check=True)
-        command = [directory / "bin" / "python", "-m", "pip", "install", "--quiet"]
-        subprocess.run([*command, *peer.requirements], check=True)
+        python = str(directory / "bin" / "python")
+        command = [python, "-m", "pip", "install", "--quiet", *peer.requirements]
+        subprocess.run(command, check=True)
         ready.write_text(wanted)
     return directory / "bin" / "python"

@@ -2,9 +2,10 @@
 
 Wall time is that of the command. CPU time and bytes written are the kernel's sums over every
 process below this one, daemons included: it declares itself the reaper of orphans, ends what the
-command left behind, and waits for all of them. Peak memory is the largest sum of PSS (shared
-pages counted once) that a sampler saw; the sampler slows down as reading gets dearer, to stay
-below a tenth of a core.
+command left behind, and waits for all of them. The kernel forgets what a process used whose
+parent ignores its children's end (Ray's raylet does): for those the sampler's last look counts.
+Peak memory is the largest sum of PSS (shared pages counted once) that the sampler saw; it slows
+down as reading gets dearer, to stay below a tenth of a core.
 
     python measure.py RESULT.json TIMEOUT_S KILL_BYTES COMMAND...
 """
@@ -27,6 +28,7 @@ PR_SET_CHILD_SUBREAPER = 36
 SAMPLE_S = 0.05
 SAMPLE_SHARE = 0.1
 LEFT_BEHIND_S = 3.0
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -41,40 +43,68 @@ class Cost:
     left_behind: int = 0
 
 
-def children() -> dict[int, list[int]]:
-    """Every process's children."""
-    found: dict[int, list[int]] = {}
+@dataclass(frozen=True)
+class Process:
+    """A process as the kernel shows it; its CPU time includes the children that it waited for."""
+
+    parent: int
+    ended: bool
+    cpu_s: float
+
+
+def processes() -> dict[int, Process]:
+    """All processes of the machine."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = (entry / "stat").read_text()
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
             except OSError:
                 continue
-            parent = int(stat.rsplit(")", 1)[1].split()[1])
-            found.setdefault(parent, []).append(int(entry.name))
+            cpu_s = sum(map(int, fields[11:15])) * TICK_S
+            found[int(entry.name)] = Process(int(fields[1]), fields[0] in "ZX", cpu_s)
     return found
 
 
-def descendants() -> list[int]:
+def descendants() -> dict[int, Process]:
     """All processes below this one."""
-    tree = children()
+    everything = processes()
+    children: dict[int, list[int]] = {}
+    for pid, process in everything.items():
+        children.setdefault(process.parent, []).append(pid)
     found, queue = [], [os.getpid()]
     while queue:
-        below = tree.get(queue.pop(), [])
+        below = children.get(queue.pop(), [])
         found += below
         queue += below
-    return found
+    return {pid: everything[pid] for pid in found}
+
+
+def value_of(path: str, name: str) -> str:
+    """A value of one of the kernel's lists; empty once the process is gone."""
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(name):
+                return line[len(name) :].split()[0]
+    except OSError:
+        pass
+    return ""
 
 
 def pss_bytes(pid: int) -> int:
-    """A process's proportional share of memory; 0 once it is gone."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) << 10
-    except OSError:
-        pass
-    return 0
+    """A process's proportional share of memory."""
+    return int(value_of(f"/proc/{pid}/smaps_rollup", "Pss:") or 0) << 10
+
+
+def written_bytes(pid: int | str) -> int:
+    """What a process, and those that it waited for, have written to files."""
+    return int(value_of(f"/proc/{pid}/io", "write_bytes:") or 0)
+
+
+def ignores_children(pid: int) -> bool:
+    """Whether the kernel drops what the children of a process used."""
+    ignored = int(value_of(f"/proc/{pid}/status", "SigIgn:") or "0", 16)
+    return bool(ignored >> (signal.SIGCHLD - 1) & 1)
 
 
 class Sampler(threading.Thread):
@@ -86,18 +116,35 @@ class Sampler(threading.Thread):
         self.peak_bytes = 0
         self.killed = False
         self.stopped = threading.Event()
+        # CPU time and bytes written of processes whose parents ignore their end.
+        self.dropped: dict[int, tuple[float, int]] = {}
+        self.ignoring: dict[int, bool] = {}
 
     def run(self) -> None:
         while True:
             started = time.perf_counter()
-            total = sum(pss_bytes(pid) for pid in descendants())
+            found = descendants()
+            total = sum(pss_bytes(pid) for pid, process in found.items() if not process.ended)
             self.peak_bytes = max(self.peak_bytes, total)
+            for pid, process in found.items():
+                self._note(pid, process)
             if total > self.kill_bytes:
                 self.killed = True
                 end_all()
             taken_s = time.perf_counter() - started
             if self.stopped.wait(max(SAMPLE_S, taken_s / SAMPLE_SHARE)):
                 return
+
+    def _note(self, pid: int, process: Process) -> None:
+        parent = process.parent
+        # A process may begin to ignore its children a little after it starts.
+        if parent == os.getpid():
+            self.dropped.pop(pid, None)
+            return
+        if not self.ignoring.get(parent):
+            self.ignoring[parent] = ignores_children(parent)
+        if self.ignoring[parent]:
+            self.dropped[pid] = (process.cpu_s, written_bytes(pid))
 
 
 def end_all() -> None:
@@ -111,14 +158,7 @@ def end_all() -> None:
 
 def living() -> int:
     """How many processes below this one have not ended."""
-    count = 0
-    for pid in descendants():
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            continue
-        count += stat.rsplit(")", 1)[1].split()[0] != "Z"
-    return count
+    return sum(not process.ended for process in descendants().values())
 
 
 def reap_all() -> int:
@@ -135,14 +175,6 @@ def reap_all() -> int:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return left
-
-
-def own_written_bytes() -> int:
-    """What this process and those that it waited for have written to files."""
-    for line in Path("/proc/self/io").read_text().splitlines():
-        if line.startswith("write_bytes:"):
-            return int(line.split()[1])
-    return 0
 
 
 def measured(command: list[str], timeout_s: float, kill_bytes: int) -> Cost:
@@ -171,9 +203,9 @@ def measured(command: list[str], timeout_s: float, kill_bytes: int) -> Cost:
     sampler.stopped.set()
     sampler.join()
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cost.cpu_s = usage.ru_utime + usage.ru_stime
+    cost.cpu_s = usage.ru_utime + usage.ru_stime + sum(cpu for cpu, _ in sampler.dropped.values())
     cost.peak_bytes = sampler.peak_bytes
-    cost.written_bytes = own_written_bytes()
+    cost.written_bytes = written_bytes("self") + sum(n for _, n in sampler.dropped.values())
     return cost
 
 

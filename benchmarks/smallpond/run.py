@@ -100,16 +100,26 @@ def _names(parser: argparse.ArgumentParser, text: str, known: tuple[str, ...]) -
 
 def run_once(peer: Peer, work: str, source: Path, options: argparse.Namespace) -> Run:
     """Runs one peer's program, measured, and looks at what it wrote."""
+    if work != "tasks":
+        return _run(peer, work, source, options, 0)
+    count = peer.task_count or TASK_COUNT
+    run = _run(peer, work, source, options, count)
+    if count < TASK_COUNT and run.cost.outcome == "done":
+        start = _run(peer, work, source, options, 1)
+        return replace(run, cost=_extended(start.cost, run.cost, count))
+    return run
+
+
+def _run(peer: Peer, work: str, source: Path, options: argparse.Namespace, count: int) -> Run:
     place = options.directory.resolve() / "runs" / f"{peer.name}-{work}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     result, target = place / "cost.json", place / "output"
-    task_count = peer.task_count or 0
     measure = Path(__file__).parent / "measure.py"
     kill_bytes = int(psutil.virtual_memory().total * KILL_SHARE)
     command = [sys.executable, measure, result, options.timeout, kill_bytes]
     command += [python_of(peer), PROGRAMS / peer.program]
-    command += [work, source, target, options.memory_limit, task_count]
+    command += [work, source, target, options.memory_limit, count]
     environment = dict(os.environ)
     environment.pop("PYTHONPATH", None)
     if peer.is_ours:
@@ -124,8 +134,6 @@ def run_once(peer: Peer, work: str, source: Path, options: argparse.Namespace) -
             check=True,
         )
     cost = Cost(**json.loads(result.read_text()))
-    if work == "tasks":
-        cost = _scaled(cost, TASK_COUNT / max(1, task_count))
     output = None if work == "tasks" else looked_at(work, target)
     tail = (place / "log").read_text(errors="replace")[-2_000:]
     if not options.keep:
@@ -133,8 +141,14 @@ def run_once(peer: Peer, work: str, source: Path, options: argparse.Namespace) -
     return Run(peer.name, work, cost, output, "" if cost.outcome == "done" else tail)
 
 
-def _scaled(cost: Cost, factor: float) -> Cost:
-    return replace(cost, wall_s=cost.wall_s * factor, cpu_s=cost.cpu_s * factor)
+def _extended(start: Cost, cost: Cost, count: int) -> Cost:
+    """What all tasks would cost, from the cost of one and of some."""
+    factor = (TASK_COUNT - 1) / (count - 1)
+    return replace(
+        cost,
+        wall_s=start.wall_s + (cost.wall_s - start.wall_s) * factor,
+        cpu_s=start.cpu_s + (cost.cpu_s - start.cpu_s) * factor,
+    )
 
 
 def warmed(source: Path) -> None:
