@@ -7,7 +7,6 @@ first, people the others), starts executors on the platform, and runs the schedu
 from __future__ import annotations
 
 import logging
-import shutil
 import socket
 import sys
 from datetime import datetime
@@ -29,6 +28,7 @@ from smallpond.execution.task import ExecutionPlan, JobId, RuntimeContext
 from smallpond.io.filesystem import dump
 from smallpond.logical.planner import Planner
 from smallpond.platform import get_platform
+from smallpond.show.view import JobView
 
 if TYPE_CHECKING:
     from smallpond.execution.scheduler.backend import Backend
@@ -143,6 +143,8 @@ class JobManager:
         if fail_fast_on_failure:
             options.max_fail_count = 0
         ctx = self._context(options, kwargs)
+        view = JobView(ctx.log_root, job_id=str(ctx.job_id), shared_log_root=ctx.shared_log_root)
+        view.write_graph([plan.root_node])
         exec_plan = _plans_saved(ctx, plan, manifest_only_final_results)
         launcher = ExecutorLauncher(
             ctx, self.platform, memory_allocator, memory_purge_delay, self._extra_opts(ctx, options)
@@ -151,9 +153,11 @@ class JobManager:
             options.backend = FileQueueBackend(launcher)
         try:
             scheduler = _scheduler(exec_plan, options)
-            scheduler.run()
+            with view.watch(scheduler):
+                scheduler.run()
         finally:
             launcher.stop()
+            view.write_files()
         return scheduler.exec_plan
 
     def _context(self, options: SimpleNamespace, kwargs: dict[str, Any]) -> RuntimeContext:
@@ -222,22 +226,10 @@ def _environment(memory_allocator: str, env_variables: list[str]) -> dict[str, s
 def _plans_saved(ctx: RuntimeContext, plan: LogicalPlan, manifest_only: bool) -> ExecutionPlan:
     """The plan's tasks; both plans are left in the job's folder."""
     dump(plan, ctx.logcial_plan_path, atomic_write=True)
-    _graph_render(ctx, plan)
     exec_plan = Planner(ctx).create_exec_plan(plan, manifest_only)
     dump(exec_plan, ctx.exec_plan_path, atomic_write=True)
     logger.info("saved the logical plan and %d tasks in %s", len(exec_plan.tasks), ctx.config_root)
     return exec_plan
-
-
-def _graph_render(ctx: RuntimeContext, plan: LogicalPlan) -> None:
-    """A picture of the plan, where graphviz (the package and the program) is installed."""
-    if shutil.which("dot") is None:
-        logger.info("no picture of the plan: graphviz's 'dot' is not installed")
-        return
-    try:
-        plan.graph().render(ctx.logcial_plan_graph_path, format="png")
-    except Exception as error:
-        logger.warning("no picture of the plan: %s", error)
 
 
 def _scheduler(exec_plan: ExecutionPlan, options: SimpleNamespace) -> Scheduler:

@@ -373,7 +373,6 @@ class Scheduler(SchedulerState):
             self._attempt_succeeded(attempt)
         else:
             self._attempt_failed(completion)
-        attempt.input_datasets = []
 
     def _attempt_succeeded(self, attempt: Task) -> None:
         self._speculation.add(attempt.node_id, attempt.elapsed_time)
@@ -387,6 +386,7 @@ class Scheduler(SchedulerState):
             for name, value in attempt.perf_metrics.items():
                 node.add_perf_metrics(name, value)
         self._journal_add(attempt)
+        attempt.input_datasets = []  # A failed attempt keeps them, for the error report.
         self._succeeded(attempt)
         for key in sorted(task.output_deps):
             missing = self._missing.get(key)
