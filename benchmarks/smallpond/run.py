@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from benchmarks.smallpond import inputs, table
 from benchmarks.smallpond.check import Output, looked_at
 from benchmarks.smallpond.environments import PEERS, PROGRAMS, ROOT, Peer, python_of
 from benchmarks.smallpond.measure import Cost
+from benchmarks.smallpond.sizes import size_bytes
 
 WORKS = (
     "startup",
@@ -40,16 +40,6 @@ WORKS = (
 )
 TASK_COUNT = 10_000
 KILL_SHARE = 0.75
-UNITS = {
-    "": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KiB": 1 << 10,
-    "MiB": 1 << 20,
-    "GiB": 1 << 30,
-}
 
 
 @dataclass(frozen=True)
@@ -61,14 +51,6 @@ class Run:
     cost: Cost
     output: Output | None
     log: str = ""
-
-
-def size_bytes(text: str) -> int:
-    """A size as people write it: 1GB, 2GiB, 500MB."""
-    match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", text.strip())
-    if match is None or match[2] not in UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write it like 1GB or 2GiB")
-    return int(float(match[1]) * UNITS[match[2]])
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
