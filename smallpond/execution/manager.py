@@ -28,6 +28,7 @@ from smallpond.execution.task import ExecutionPlan, JobId, RuntimeContext
 from smallpond.io.filesystem import dump
 from smallpond.logical.planner import Planner
 from smallpond.platform import get_platform
+from smallpond.show.failure import failure_report
 from smallpond.show.view import JobView
 
 if TYPE_CHECKING:
@@ -155,6 +156,8 @@ class JobManager:
             scheduler = _scheduler(exec_plan, options)
             with view.watch(scheduler):
                 scheduler.run()
+            if scheduler.failed_task is not None:
+                logger.error("%s", failure_report(scheduler.failed_task))
         finally:
             launcher.stop()
             view.write_files()

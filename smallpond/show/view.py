@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from smallpond.show.failure import failure_report
 from smallpond.show.metrics_csv import write_metrics_csv
 from smallpond.show.plan_drawing import plan_svg
 from smallpond.show.profile import NodeProfile, node_profiles, profile_text
@@ -73,20 +72,6 @@ class JobView:
                 if self._watching == 0:
                     self._display.stop()
             self.record.advance()
-            self._failure_explained(scheduler)
-
-    def _failure_explained(self, scheduler: Any) -> None:
-        """Logs the report of the task that ended the job, and adds it to the exception.
-
-        A note is printed below the traceback by Python itself, whoever raises the exception.
-        """
-        error, task = scheduler.failure, scheduler.failed_task
-        if error is None or task is None or hasattr(error, "smallpond_report"):
-            return
-        report = failure_report(task)
-        logger.error("%s", report)
-        error.smallpond_report = report
-        error.add_note("\n" + report)
 
     def profiles(self) -> Mapping[int, NodeProfile]:
         """What each node cost so far, by node id: for `explain` and the drawings."""

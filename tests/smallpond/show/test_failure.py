@@ -7,9 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
-import traceback
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +17,6 @@ from smallpond.execution.workitem import WorkStatus
 from smallpond.io.filesystem import dump
 from smallpond.logical.dataset import ParquetDataSet
 from smallpond.show.failure import failure_report, replay_command, root_cause, user_frame
-from smallpond.show.view import JobView
 from tests.smallpond.show.stream import runtime_context
 
 
@@ -118,28 +115,6 @@ def test_root_cause_ends_on_a_cycle_and_honours_from_none() -> None:
             raise ValueError("shown") from None
     except ValueError as error:
         assert root_cause(error) is error
-
-
-def test_whoever_raises_the_failure_shows_the_report(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Goal: the report is below the traceback. Method: a scheduler that failed, watched twice.
-    Oracle: Python's own print of the exception has it once, and so has the log.
-    """
-    task = failed_task(tmp_path)
-    scheduler = SimpleNamespace(
-        failure=task.exception, failed_task=task, subscribe=lambda callback: None
-    )
-    caplog.clear()
-    view = JobView(tmp_path, progress=False)
-    for _ in range(2):
-        with view.watch(scheduler):
-            pass
-    assert task.exception is not None
-    text = "".join(traceback.format_exception(task.exception))
-    assert text.count("made at") == 1
-    assert f"{task.key} of node 4 failed after 1 try" in text
-    assert caplog.text.count("root cause") == 1
 
 
 def test_report_when_inputs_cannot_be_listed(tmp_path: Path) -> None:

@@ -119,8 +119,6 @@ def test_short_jobs_and_silent_ones_show_nothing(tmp_path: Path) -> None:
     """
 
     class Source:
-        failure = failed_task = None
-
         def subscribe(self, callback: object) -> None:
             self.callback = callback
 
