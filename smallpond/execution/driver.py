@@ -159,7 +159,7 @@ class Driver:
         _, args = self.parse_arguments()
         result: ExecutionPlan | bool | None
         if args.mode == "executor":
-            from smallpond.execution.executor import run_executors
+            from smallpond.execution.executor_start import run_executors
 
             result = run_executors(args.runtime_ctx_path, args.exec_id)
         else:

@@ -57,6 +57,8 @@ class Executor:
         self._waiting_for_gpu: list[Task] = []
         self._heard_s = 0.0
         self._checked_s = 0.0
+        self._stop_request: StopExecutor | None = None
+        self._leave_s = 0.0
 
     def __str__(self) -> str:
         names = list(self.running_works)
@@ -95,12 +97,12 @@ class Executor:
         presence_write(str(self._folder / PRESENCE_NAME))
         self._answer(Probe(self.ctx, f".Hello-{self.id}", epoch=0))
         try:
-            stop_request = self._loop(pool)
+            self._loop(pool)
         finally:
             pool.stop()
-        if stop_request is not None and stop_request.ack:
-            stop_request.exec()
-            self._send(stop_request)
+        if self._stop_request is not None and self._stop_request.ack:
+            self._stop_request.exec()
+            self._send(self._stop_request)
         logger.info("executor exits: %s", self)
         return True
 
@@ -108,16 +110,13 @@ class Executor:
     def _folder(self) -> Path:
         return Path(self.ctx.queue_root, self.id)
 
-    def _loop(self, pool: Backend) -> StopExecutor | None:
+    def _loop(self, pool: Backend) -> None:
         (machine,) = pool.capacity()
         pause_max_s = min(PAUSE_MAX_S, self.ctx.secs_wq_poll_interval)
         pause_s = PAUSE_MIN_S
-        while self.running:
+        while self.running and not self._may_leave():
             items = self._pop()
             for item in items:
-                if isinstance(item, StopExecutor):
-                    logger.info("told to leave: %s", item)
-                    return item
                 self._accept(item, pool, machine)
             completions = pool.poll(pause_s) if self.running_works else []
             for completion in completions:
@@ -129,9 +128,13 @@ class Executor:
             if not self.running_works:
                 time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, pause_max_s)
-            if not self._has_scheduler():
-                break
-        return None
+            self.running = self.running and self._has_scheduler()
+
+    def _may_leave(self) -> bool:
+        """Told to leave, and what runs has ended or had its time."""
+        if self._stop_request is None:
+            return False
+        return not self.running_works or time.monotonic() > self._leave_s
 
     def _pop(self) -> list[WorkItem]:
         try:
@@ -142,7 +145,12 @@ class Executor:
             return []
 
     def _accept(self, item: WorkItem, pool: Backend, machine: Machine) -> None:
-        if isinstance(item, Probe):
+        if isinstance(item, StopExecutor):
+            logger.info("told to leave: %s", item)
+            self._stop_request = item
+            grace_s = self.ctx.secs_executor_probe_interval if item.ack else 0.0
+            self._leave_s = time.monotonic() + grace_s
+        elif isinstance(item, Probe):
             self._heard_s = time.monotonic()
             self._answer_unless_skipped(item)
         elif isinstance(item, StopWorkItem):
@@ -272,65 +280,3 @@ def _job_runs(ctx: RuntimeContext) -> bool:
     except OSError:
         return True
     return not status or status.startswith("running")
-
-
-def claim_exec_id(ctx: RuntimeContext, exec_id: str) -> str:
-    """A name nobody else has: the host's, or that with a number behind it.
-
-    Several executors may be started on one machine, all with the host's name as default. The folder
-    of the queues is the claim: making a folder has one winner.
-    """
-    if exec_id != socket.gethostname():
-        return exec_id
-    number = 0
-    while True:
-        name = f"{exec_id}.{number}" if number else exec_id
-        try:
-            Path(ctx.queue_root, name).mkdir()
-            return name
-        except FileExistsError:
-            number += 1
-
-
-def run_executors(runtime_ctx_path: str | None, exec_id: str) -> bool:
-    """Be an executor of the job with that context, or one for each NUMA node of this machine."""
-    from smallpond.execution.numa import numa_nodes
-    from smallpond.io.filesystem import load
-
-    if not runtime_ctx_path or not Path(runtime_ctx_path).is_file():
-        raise SmallpondError(
-            f"cannot find the runtime context {runtime_ctx_path}: an executor is started with the "
-            "--runtime_ctx_path of a running job"
-        )
-    ctx: RuntimeContext = load(runtime_ctx_path)
-    exec_id = claim_exec_id(ctx, exec_id)
-    if not ctx.bind_numa_node:
-        return _run_executor(ctx, exec_id)
-    import multiprocessing
-
-    # Not forked: the workers of each executor are, and a fork wants a process of one thread.
-    start = multiprocessing.get_context("spawn")
-    processes = [
-        start.Process(target=_run_on_numa_node, args=(runtime_ctx_path, exec_id, node))
-        for node in numa_nodes()
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return all(process.exitcode == 0 for process in processes)
-
-
-def _run_executor(ctx: RuntimeContext, exec_id: str) -> bool:
-    ctx.initialize(exec_id)
-    return Executor.create(ctx, exec_id).run()
-
-
-def _run_on_numa_node(runtime_ctx_path: str, exec_id: str, node: int) -> None:
-    from smallpond.execution.numa import numa_bind
-    from smallpond.io.filesystem import load
-
-    numa_bind(node)
-    ctx: RuntimeContext = load(runtime_ctx_path)
-    ctx.numa_node_id = node
-    _run_executor(ctx, f"{exec_id}.numa{node}")

@@ -24,6 +24,7 @@ from smallpond.common import (
 from smallpond.execution.backends.file_queue import FileQueueBackend
 from smallpond.execution.backends.launch import ExecutorLauncher
 from smallpond.execution.scheduler import Scheduler
+from smallpond.execution.scheduler.observers import StateObserver
 from smallpond.execution.task import ExecutionPlan, JobId, RuntimeContext
 from smallpond.io.filesystem import dump
 from smallpond.logical.planner import Planner
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# A state with more tasks takes the scheduler too long to write again and again.
+TASK_COUNT_MAX = 20_000
 # For libraries that start a thread for each core in every one of many processes.
 THREADS_FEW = {
     "ARROW_IO_THREADS": "2",
@@ -64,7 +67,7 @@ CONTEXT_OPTIONS = (
 LogLevel = Literal["CRITICAL", "ERROR", "WARNING", "SUCCESS", "INFO", "DEBUG", "TRACE"]
 
 
-class SchedStateExporter(Scheduler.StateObserver):
+class SchedStateExporter(StateObserver):
     """Writes the scheduler's state into a file, for whoever looks into a running job."""
 
     def __init__(self, sched_state_path: str) -> None:
@@ -72,7 +75,7 @@ class SchedStateExporter(Scheduler.StateObserver):
         self.sched_state_path = sched_state_path
 
     def update(self, sched_state: Scheduler) -> None:
-        if not sched_state.large_runtime_state:
+        if len(sched_state.nontrivial_tasks) <= TASK_COUNT_MAX:
             dump(sched_state, self.sched_state_path, buffering=32 * MB, atomic_write=True)
 
 
@@ -131,7 +134,7 @@ class JobManager:
         console_log_level: LogLevel = "INFO",
         file_log_level: LogLevel = "DEBUG",
         disable_log_rotation: bool = False,
-        sched_state_observers: list[Scheduler.StateObserver] | None = None,
+        sched_state_observers: list[StateObserver] | None = None,
         output_path: str | None = None,
         backend: Backend | None = None,
         **kwargs: Any,
@@ -150,17 +153,20 @@ class JobManager:
         launcher = ExecutorLauncher(
             ctx, self.platform, memory_allocator, memory_purge_delay, self._extra_opts(ctx, options)
         )
-        if backend is None and num_executors > 0:
-            options.backend = FileQueueBackend(launcher)
+        queue_backend = FileQueueBackend(launcher) if num_executors > 0 else None
+        used = options.backend = backend or queue_backend
+        scheduler = _scheduler(exec_plan, options)
         try:
-            scheduler = _scheduler(exec_plan, options)
             with view.watch(scheduler):
                 scheduler.run()
             if scheduler.failed_task is not None:
                 logger.error("%s", failure_report(scheduler.failed_task))
         finally:
-            launcher.stop()
+            if used is not None:
+                used.stop()
             view.write_files()
+        if used is not None and scheduler.success:
+            _leftovers_remove(scheduler)
         return scheduler.exec_plan
 
     def _context(self, options: SimpleNamespace, kwargs: dict[str, Any]) -> RuntimeContext:
@@ -233,6 +239,13 @@ def _plans_saved(ctx: RuntimeContext, plan: LogicalPlan, manifest_only: bool) ->
     dump(exec_plan, ctx.exec_plan_path, atomic_write=True)
     logger.info("saved the logical plan and %d tasks in %s", len(exec_plan.tasks), ctx.config_root)
     return exec_plan
+
+
+def _leftovers_remove(scheduler: Scheduler) -> None:
+    """What only a running job needs; the scheduler does it where the backend is its own."""
+    for attempt in scheduler.abandoned_tasks:
+        attempt.clean_output(force=True)
+    scheduler.ctx.cleanup(remove_output_root=False)
 
 
 def _scheduler(exec_plan: ExecutionPlan, options: SimpleNamespace) -> Scheduler:

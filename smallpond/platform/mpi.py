@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,15 +22,10 @@ from smallpond.platform.base import Platform
 logger = logging.getLogger(__name__)
 
 VERSION_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 10
 
 
 class MPI(Platform):
     """Starts jobs with `mpirun`; the id of a job is the pid of its mpirun."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     @staticmethod
     def is_available() -> bool:
@@ -55,26 +49,8 @@ class MPI(Platform):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
         )
-        self._running[str(process.pid)] = process
+        self._processes[str(process.pid)] = process
         return [str(process.pid)]
-
-    def stop_job(self, pid: str) -> None:
-        """Ask mpirun to leave, which takes its ranks along; kill it if it does not."""
-        process = self._running.pop(pid, None)
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            logger.warning("mpirun %s does not leave after %d s: killed", pid, STOP_TIMEOUT_S)
-            process.kill()
-            process.wait()
-
-    def is_running(self, pid: str) -> bool:
-        """Whether that mpirun has not ended."""
-        process = self._running.get(pid)
-        return process is not None and process.poll() is None
 
     def _command(
         self, num_nodes: int, entrypoint: str, args: Sequence[str], envs: Mapping[str, Any]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smallpond.common import SmallpondError, WorkerLost
+from smallpond.execution.backends.outcome import outcome_copy
 from smallpond.execution.backends.presence import presence_write
 from smallpond.execution.backends.remote import (
     EVERYTHING,
@@ -49,10 +50,6 @@ LONELY_TIMEOUTS_MAX = 10
 LONELY_WARNING_S = 30.0
 # A queue on a shared file system is slow to answer, so tiny tasks wait at the executor.
 PREFETCH = 4
-# What only the sender's object knows, as it stays with it.
-KEPT_ATTRIBUTES = frozenset(
-    ("ctx", "exec_cq", "input_datasets", "input_deps", "output_deps", "_dataset_ref")
-)
 
 
 class FileQueueBackend:
@@ -63,7 +60,7 @@ class FileQueueBackend:
         self._ctx: RuntimeContext | None = None
         self._executors: dict[str, RemoteExecutor] = {}
         self._submitted: dict[str, Task] = {}
-        self._lost: list[Completion] = []
+        self._ended: list[Completion] = []
         self._probe_epoch = 0
         self._probed_s = 0.0
         self._looked_s = 0.0
@@ -129,24 +126,16 @@ class FileQueueBackend:
         for executor in self._executors.values():
             executor.cancel(task)
 
-    def retire(self, name: str) -> None:
-        """Ask one executor to leave and do not replace it; what runs there is lost."""
-        executor = self._executors.get(name)
-        if executor is not None and executor.working:
-            works = executor.pop_all_running_works()
-            executor.stop()
-            for work in works:
-                self._lose(executor, work, "the executor was stopped")
-
     def stop(self) -> None:
         """Ask all executors to leave, wait a little for those that can answer."""
         if self._ctx is None:
             return
         ctx, self._ctx = self._ctx, None
         self._submitted.clear()
-        self._lost.clear()
+        self._ended.clear()
         for executor in self.executors:
-            executor.pop_all_running_works()
+            for work in list(executor.running_works.values()):
+                executor.cancel(work)
             executor.stop()
         timeout_s = min(STOP_TIMEOUT_S, ctx.secs_executor_probe_timeout)
         deadline_s = time.monotonic() + timeout_s
@@ -167,18 +156,22 @@ class FileQueueBackend:
         return min(PAUSE_MAX_S, self._ctx.secs_wq_poll_interval)
 
     def _collect(self) -> list[Completion]:
-        completions, self._lost = self._lost, []
-        for executor in self._executors.values():
-            if executor.stopped:
+        completions, self._ended = self._ended, []
+        for executor in self.executors:
+            if not executor.stopped:
+                completions += self._results(executor)
+        return completions
+
+    def _results(self, executor: RemoteExecutor) -> list[Completion]:
+        completions = []
+        for result in executor.pop():
+            task = self._submitted.get(repr(result))
+            if task is None:
                 continue
-            for result in executor.pop():
-                task = self._submitted.get(repr(result))
-                if task is None:
-                    continue
-                if result.status != WorkStatus.INCOMPLETE:
-                    del self._submitted[repr(result)]
-                outcome_copy(result, task)
-                completions.append(Completion(task, executor.id))
+            if result.status != WorkStatus.INCOMPLETE:
+                del self._submitted[repr(result)]
+            outcome_copy(result, task)
+            completions.append(Completion(task, executor.id))
         return completions
 
     def _look(self) -> bool:
@@ -198,6 +191,8 @@ class FileQueueBackend:
                 changed = True
                 if executor.fail:
                     self._failed(executor)
+                elif executor.stopped:
+                    self._left(executor)
             if executor.working and before != executor.state:
                 self._pause_s = PAUSE_MIN_S
         self._check_not_alone(self._ctx, now_s)
@@ -242,6 +237,13 @@ class FileQueueBackend:
         if self.launcher is not None and not executor.stop_request_sent:
             self.launcher.replace(executor.id)
 
+    def _left(self, executor: RemoteExecutor) -> None:
+        """It has gone as it was told to; what it finished before counts, the rest is lost."""
+        while executor.cq.size():  # type: ignore[attr-defined]
+            self._ended += self._results(executor)
+        for work in executor.pop_all_running_works():
+            self._lose(executor, work, "the executor was stopped")
+
     def _abandon(self, executor: RemoteExecutor) -> None:
         """Take back what the executor has not begun, and tell it to stop what it has."""
         executor.wq.pop(count=sys.maxsize)
@@ -255,7 +257,7 @@ class FileQueueBackend:
         task.status = WorkStatus.EXEC_FAILED
         task.finish_time = time.time()
         task.exception = WorkerLost(f"{task!r} was lost with executor {executor.id}: {why}")
-        self._lost.append(Completion(task, executor.id, reason=why))
+        self._ended.append(Completion(task, executor.id, reason=why))
 
     def _check_not_alone(self, ctx: RuntimeContext, now_s: float) -> None:
         """Nobody left to work is said aloud, and is an error when it lasts."""
@@ -276,15 +278,3 @@ class FileQueueBackend:
         if alone_s > LONELY_WARNING_S and now_s - self._warned_s > LONELY_WARNING_S:
             self._warned_s = now_s
             logger.warning("no executor works in %s since %.0f s", ctx.queue_root, alone_s)
-
-
-def outcome_copy(result: Task, task: Task) -> None:
-    """Fill the outcome of an attempt, which came back as a copy, into the task that was sent."""
-    slots = set(task._pristine_attrs) - KEPT_ATTRIBUTES
-    for name in slots:
-        if hasattr(result, name):
-            setattr(task, name, getattr(result, name))
-    if hasattr(task, "__dict__"):
-        task.__dict__.update(
-            (name, value) for name, value in vars(result).items() if name not in KEPT_ATTRIBUTES
-        )

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import InvalidArgument
+from smallpond.execution.executor_start import SHARE_VARIABLE
+from smallpond.platform import Platform
 
 if TYPE_CHECKING:
     from smallpond.execution.task import RuntimeContext
-    from smallpond.platform import Platform
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,9 @@ class ExecutorLauncher:
             **allocator_environment(memory_allocator, int(memory_purge_delay)),
             **import_environment(),
         }
+        if type(platform) is Platform:
+            # All of them on this machine, whose CPUs and memory there are only once.
+            self.variables[SHARE_VARIABLE] = str(max(1, ctx.num_executors))
         self.extra_opts = dict(extra_opts or {})
         self.job_names: list[str] = []
         self.replacements_left = 0
@@ -150,10 +154,11 @@ class ExecutorLauncher:
 
     def all_ended(self) -> bool:
         """Whether everything that was started is known to have ended."""
-        is_running = getattr(self.platform, "is_running", None)
-        if is_running is None or not self.job_names:
+        known = self.platform._processes
+        if not self.job_names or any(name not in known for name in self.job_names):
+            # Started by a platform of the user's, which has other means than processes.
             return False
-        return not any(is_running(name) for name in self.job_names)
+        return not any(self.platform.is_running(name) for name in self.job_names)
 
     def replace(self, exec_id: str) -> bool:
         """Start another executor for one that fell silent; False when it was done too often."""
