@@ -154,7 +154,6 @@ def _ranges(ctx: Context, records: Node, options: Options) -> Node:
         splits = uniform_splits(count)
         return RangePartitionNode(ctx, (parts,), splits, DIMENSION, order_by="key", **limits)
     from smallpond.execution.shuffle.ranges import sort_key_sample_query, split_points_query
-
     from smallpond.logical.node.exchange import ExchangeNode
 
     rows = -(-SAMPLE_ROWS_A_SPLIT * count // options.num_data_partitions)

@@ -160,10 +160,12 @@ def _sorted_by_polars(table: pa.Table) -> Iterator[Records]:
 def _sorted_by_duckdb(table: pa.Table) -> Iterator[Records]:
     import duckdb
 
+    from smallpond.logical.dataset.sql import arrow_reader
+
     with duckdb.connect() as connection:
         connection.register("unsorted", table)
-        result = connection.execute("select key, payload from unsorted order by key")
-        for batch in result.to_arrow_reader(WRITE_COUNT):
+        query = "select key, payload from unsorted order by key"
+        for batch in arrow_reader(connection, query, WRITE_COUNT):
             if batch.num_rows:
                 yield records_of(batch)
 
