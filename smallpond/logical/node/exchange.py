@@ -79,7 +79,8 @@ class ExchangeNode(PartitionNode):
         memory_limit: int | None = None,
     ) -> None:
         """Make the node; the arguments are explained at the head of this file."""
-        given = [name for name in ("keys", "order_by", "partition_by") if locals()[name] is not None]
+        kinds = {"keys": keys, "order_by": order_by, "partition_by": partition_by}
+        given = [name for name, value in kinds.items() if value is not None]
         assert len(given) == 1, f"give exactly one of keys, order_by and partition_by, not {given}"
         assert (order_by is None) == (split_points is None), "order_by goes with split_points"
         inputs = [*input_deps] if split_points is None else [*input_deps, split_points]

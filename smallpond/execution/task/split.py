@@ -1,0 +1,54 @@
+"""One producer's share of a data set; only lists of files and row ranges change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from smallpond.execution.task.base import Task
+
+if TYPE_CHECKING:
+    from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
+
+
+class SplitDataSetTask(Task):
+    """Puts out the index-th of npartitions shares of its only input."""
+
+    __slots__ = ("npartitions", "partition")
+
+    def __init__(
+        self,
+        ctx: RuntimeContext,
+        input_deps: Sequence[Task],
+        partition_infos: Sequence[PartitionInfo],
+    ) -> None:
+        assert len(input_deps) == 1, f"wrong number of input deps for data set split: {input_deps}"
+        super().__init__(ctx, input_deps, partition_infos)
+        self.partition = partition_infos[-1].index
+        self.npartitions = partition_infos[-1].npartitions
+
+    @property
+    def exec_on_scheduler(self) -> bool:
+        return True
+
+    @property
+    def self_contained_output(self) -> bool:
+        return False
+
+    def initialize(self) -> None:
+        """Needs no folder."""
+
+    def finalize(self) -> None:
+        """Has no files to move."""
+
+    def run(self) -> bool:
+        from smallpond.logical.dataset import ParquetDataSet
+
+        dataset = self.input_datasets[0]
+        # Fewer files than producers: by rows, or some producers would have nothing to do.
+        if isinstance(dataset, ParquetDataSet) and 0 < dataset.num_files < self.npartitions:
+            self.dataset = dataset.partition_by_rows(self.npartitions)[self.partition]
+        else:
+            self.dataset = dataset.partition_by_files(self.npartitions)[self.partition]
+        return True
