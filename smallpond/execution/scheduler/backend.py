@@ -72,8 +72,7 @@ def backend_for(ctx: RuntimeContext) -> Backend:
     if ctx.num_executors > 0:
         from smallpond.execution.backends.file_queue import FileQueueBackend
 
-        queue_backend: Backend = FileQueueBackend()
-        return queue_backend
+        return FileQueueBackend()
     from smallpond.execution.pool import LocalPool
 
     return LocalPool()

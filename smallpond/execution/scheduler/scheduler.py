@@ -16,7 +16,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from smallpond.common import DEFAULT_MAX_FAIL_COUNT, DEFAULT_MAX_RETRY_COUNT
 from smallpond.execution import events
@@ -34,6 +34,7 @@ from smallpond.execution.scheduler.ready import ReadyQueue, group_of
 from smallpond.execution.scheduler.resume import needed_tasks, usable_records
 from smallpond.execution.scheduler.speculation import Speculation
 from smallpond.execution.scheduler.state import SchedulerState
+from smallpond.execution.task.discard import tree_discard
 from smallpond.execution.task.identity import plan_identities
 from smallpond.execution.workitem import WorkStatus
 
@@ -54,7 +55,8 @@ INLINE_COUNT_MAX = 4
 class Scheduler(SchedulerState):
     """Runs an execution plan. The published face is that of smallpond 0.15."""
 
-    StateObserver: ClassVar[type[StateObserver]] = StateObserver
+    # The published place of the class.
+    StateObserver = StateObserver
     StateCallback = Callable[["Scheduler"], Any]
 
     def __init__(
@@ -67,7 +69,7 @@ class Scheduler(SchedulerState):
         stop_executor_on_failure: bool = False,
         nonzero_exitcode_as_oom: bool = False,
         remove_output_root: bool = False,
-        sched_state_observers: list[StateObserver] | None = None,
+        sched_state_observers: list[Any] | None = None,
         *,
         backend: Backend | None = None,
         resume: bool = True,
@@ -91,7 +93,7 @@ class Scheduler(SchedulerState):
     def __call__(self, *args: Any, **kwds: Any) -> bool:
         return self.run()
 
-    def add_state_observer(self, observer: StateObserver) -> None:
+    def add_state_observer(self, observer: Any) -> None:
         self.sched_state_observers.append(observer)
 
     def subscribe(self, callback: events.Subscriber) -> None:
@@ -488,13 +490,11 @@ class Scheduler(SchedulerState):
         self._tell(events.PlanFinished(time.time(), self.success))
 
     def _outputs_clean(self) -> None:
-        from smallpond.io.filesystem import remove_path
-
         if self.success and self._backend_own:
             for attempt in self.abandoned_tasks:
                 attempt.clean_output(force=True)
             for folder in (self.ctx.queue_root, self.ctx.temp_root, self.ctx.staging_root):
-                remove_path(folder)
+                tree_discard(folder)
         if self.remove_output_root or (self.success and self.ctx.final_output_path):
-            remove_path(self.ctx.staging_root)
-            remove_path(self.ctx.output_root)
+            tree_discard(self.ctx.staging_root)
+            tree_discard(self.ctx.output_root)

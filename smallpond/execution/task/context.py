@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import RAND_SEED_BYTE_LEN, TB, split_into_rows
 from smallpond.execution.task import machine
+from smallpond.execution.task.discard import tree_discard
 from smallpond.execution.task.ids import JobId, TaskId
 from smallpond.execution.task.logs import logs_start
 
@@ -204,12 +204,12 @@ class RuntimeContext:
         self._init_envs()
 
     def cleanup_root(self) -> None:
-        _path_remove(self.job_root)
+        tree_discard(self.job_root)
 
     def _make_dirs(self, root_exist_ok: bool, cleanup_root: bool) -> None:
         if os.path.exists(self.job_root):
             if cleanup_root:
-                _path_remove(self.job_root)
+                tree_discard(self.job_root)
             elif not root_exist_ok:
                 raise FileExistsError(f"Folder already exists: {self.job_root}")
         for folder in (
@@ -232,12 +232,6 @@ class RuntimeContext:
     def cleanup(self, remove_output_root: bool = True) -> None:
         """Remove what only a running job needs, and its outputs when asked to."""
         for folder in (self.queue_root, self.temp_root, self.staging_root):
-            _path_remove(folder)
+            tree_discard(folder)
         if remove_output_root:
-            _path_remove(self.output_root)
-
-
-def _path_remove(path: str) -> None:
-    if os.path.islink(path):
-        os.unlink(path)
-    shutil.rmtree(path, ignore_errors=True)
+            tree_discard(self.output_root)

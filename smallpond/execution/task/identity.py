@@ -274,15 +274,19 @@ def _parameters(task: Task) -> dict[str, Any]:
     return {name: state[name] for name in sorted(state) if name not in _NOT_PARAMETERS}
 
 
-def task_identity(task: Task, digest: Digest | None = None) -> str:
-    """The identity of one task; its inputs must be objects still, as while planning."""
+@functools.cache
+def _version() -> str:
     import smallpond
 
+    return str(getattr(smallpond, "__version__", ""))
+
+
+def task_identity(task: Task, digest: Digest | None = None) -> str:
+    """The identity of one task; its inputs must be objects still, as while planning."""
     digest = digest or Digest()
     infos = [(info.dimension, info.index, info.npartitions) for info in task.partition_infos]
     inputs = [dep.identity for dep in task.input_deps.values()]
-    version = getattr(smallpond, "__version__", "")
-    parts = digest.of((version, type(task), _parameters(task), infos, inputs))
+    parts = digest.of((_version(), type(task), _parameters(task), infos, inputs))
     return hashlib.sha256(parts).hexdigest()
 
 

@@ -55,7 +55,7 @@ def logs_stop() -> None:
                 handler.close()
 
 
-def logs_start(ctx: RuntimeContext, exec_id: str) -> None:
+def logs_start(ctx: RuntimeContext, exec_id: str, console: bool = True) -> None:
     """Log into the job's folder, and to stdout what is at least of the console level."""
     logs_stop()
     form = logging.Formatter(
@@ -77,9 +77,10 @@ def logs_start(ctx: RuntimeContext, exec_id: str) -> None:
     user = _file_handler(os.path.join(ctx.log_root, f"{exec_id}-user.log"), rotation)
     user.addFilter(_is_users)
     made.append((root, user, file_level))
-    console = logging.StreamHandler(sys.stdout)
-    console.addFilter(_is_own)
-    made.append((root, console, console_level))
+    if console:
+        stdout = logging.StreamHandler(sys.stdout)
+        stdout.addFilter(_is_own)
+        made.append((root, stdout, console_level))
     for owner, handler, level in made:
         handler.setFormatter(form)
         handler.setLevel(level)
