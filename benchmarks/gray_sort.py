@@ -14,7 +14,6 @@ for others. All options of the driver work too (--num_executors, --data_root, --
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import sys
 import time
@@ -245,7 +244,6 @@ def run_job(driver: Driver, plan: LogicalPlan, name: str) -> tuple[list[str], fl
 
 def main() -> int:
     """Generates, sorts, validates; 1 where the output is wrong."""
-    logging.basicConfig(level=logging.WARNING)
     driver = Driver()
     arguments_added(driver)
     given, job = driver.parse_arguments()
