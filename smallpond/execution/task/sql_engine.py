@@ -165,7 +165,9 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
                 self.exec_query(conn, sql, enable_profiling=True)
 
     def _write(self, conn: duckdb.DuckDBPyConnection, sql: str, filename: str) -> None:
-        ordered = has_outer_order(sql)
+        # An earlier query of the node may have asked to keep the order of rows.
+        setting = "SELECT current_setting('preserve_insertion_order')"
+        ordered = has_outer_order(sql) or self.fetch(conn, setting)[0][0] is True
         if ordered:
             conn.execute("SET preserve_insertion_order = true")
         if self.materialize_in_memory:

@@ -71,7 +71,12 @@ class ExchangeLowering(Lowering):
         count = self.partitions(node)
         if count == 1:
             return plain(node)
-        split = EvenlyDistributedPartitionNode(node.ctx, (node,), count, partition_by_rows=True)
+        by_rows = hasattr(node.dataset, "partition_by_rows")
+        if not by_rows:
+            count = min(count, max(1, node.dataset.num_files))
+        if count == 1:
+            return plain(node)
+        split = EvenlyDistributedPartitionNode(node.ctx, (node,), count, partition_by_rows=by_rows)
         split.location = node.location
         self.notes.append(f"scan: {node!r} is read as {count} partitions")
         return plain(split, count)

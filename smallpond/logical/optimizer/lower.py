@@ -17,6 +17,7 @@ from itertools import count
 
 from smallpond.logical.node import (
     ConsolidateNode,
+    DataSinkNode,
     DataSourceNode,
     EvenlyDistributedPartitionNode,
     LimitNode,
@@ -50,6 +51,7 @@ from smallpond.logical.relational import (
     RelationalNode,
     SortNode,
 )
+from smallpond.logical.relational.write import FileWriteNode
 
 UNORDERED = (AggregateNode, DistinctNode, JoinNode, RandomOrderNode)
 # Options of a SQL node that other queries may share a task with.
@@ -108,6 +110,11 @@ class Lowering:
             return self.relational(node)
         if isinstance(node, LimitNode):
             return self.limit(node)
+        if isinstance(node, FileWriteNode):
+            stage = self.stage(node.input_deps[0])
+            query = Sql.concat("select * from ", Sql.input(0))
+            options = {"file_format": node.file_format}
+            return cut(composed(query, [stage], node, options=options), self.settings)
         if isinstance(node, SqlEngineNode):
             return self.sql(node)
         if isinstance(node, DataSourceNode):
@@ -182,11 +189,36 @@ class Lowering:
         stages = [self.stage(dep) for dep in node.input_deps]
         if getattr(node, "is_row_function", False) and len(stages) == 1:
             stages = [self.spread(stages[0], node)]
+        if isinstance(node, DataSinkNode) and node.type != "manifest":
+            stages = [self.as_parquet(stage, node) for stage in stages]
+        if isinstance(node, EvenlyDistributedPartitionNode) and node.partition_by_rows:
+            stages = [self.as_divisible(stage, node) for stage in stages]
         lowered = self.unfused(node, stages)
         new = lowered.inputs[0]
         if isinstance(node, PartitionNode | ConsolidateNode | UnionNode):
             return plain(new, partition_count(new), free=False)
         return lowered
+
+    def as_parquet(self, stage: Stage, node: Node) -> Stage:
+        """What a sink collects: Parquet files, also of tables in memory and of text files."""
+        source = stage.inputs[0] if stage.is_plain else None
+        if isinstance(source, DataSourceNode):
+            dataset = source.dataset
+            if type(dataset).__name__ != "ParquetDataSet" or (dataset.paths and dataset.hive):
+                return self.written(stage, node)
+        return stage
+
+    def as_divisible(self, stage: Stage, node: Node) -> Stage:
+        """What can be dealt by rows: text files have to be parsed first."""
+        source = stage.inputs[0] if stage.is_plain else None
+        if isinstance(source, DataSourceNode) and not hasattr(source.dataset, "partition_by_rows"):
+            return self.written(stage, node)
+        return stage
+
+    def written(self, stage: Stage, node: Node) -> Stage:
+        """The same rows as files of a task's own."""
+        query = Sql.concat("select * from ", Sql.input(0))
+        return cut(composed(query, [stage], node), self.settings)
 
     def spread(self, stage: Stage, node: Node) -> Stage:
         """Rows for a Python row function, split over the cores when there are many."""

@@ -8,8 +8,9 @@ Invariant: a schema is what the task's own DuckDB would say; `None` means unknow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from smallpond.logical.node import (
     ConsolidateNode,
@@ -126,13 +127,18 @@ def source_schema(node: DataSourceNode) -> Schema | None:
 
 
 def arrow_schema(schema: Schema) -> arrow.Schema:
-    """The same columns in Arrow's types."""
+    """The same columns as results have them in Arrow: text is large, wide integers are narrowed."""
     import duckdb
 
+    stored = tuple((name, re.sub(r"\bU?HUGEINT\b", "BIGINT", kind)) for name, kind in schema)
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        [name] = empty_views(connection, [schema])
-        result = connection.execute(f"select * from {name}").to_arrow_reader(1)
-        return result.schema
+        connection.execute("set arrow_large_buffer_size = true")
+        [name] = empty_views(connection, [stored])
+        relation: Any = connection.sql(f"select * from {name}")
+        # DuckDB 2 renamed the method.
+        reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
+        found: arrow.Schema = reader(1).schema
+        return found
 
 
 def schema_of_arrow(schema: arrow.Schema) -> Schema:

@@ -19,6 +19,7 @@ from smallpond.logical.optimizer.settings import OptimizerSettings
 from smallpond.logical.optimizer.template import Input, Sql, subquery
 
 IDENTITY = Sql.input(0)
+KEEP_ORDER = "set preserve_insertion_order = true"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def merged_options(given: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def ended(stage: Stage, settings: OptimizerSettings) -> Node:
     """The stage as one node for the planner."""
-    if stage.is_plain and not stage.options.get("output_name"):
+    if stage.is_plain and not stage.options:
         return stage.inputs[0]
     origin = stage.origins[-1] if stage.origins else stage.inputs[0]
     options = dict(stage.options)
@@ -152,16 +153,16 @@ def ended(stage: Stage, settings: OptimizerSettings) -> Node:
     if "memory_limit" not in options and stage.count == 1 and settings.machines == 1:
         options["memory_limit"] = settings.memory_bytes
     options.setdefault("per_thread_output", not stage.ordered)
-    node = SqlEngineNode(
-        origin.ctx,
-        stage.inputs,
-        stage.statement().render(),
-        udfs=list(stage.udfs) or None,
-        **options,
+    query = stage.statement().render()
+    # The task's connection forgets the order of rows unless it is told to keep it.
+    queries = [KEEP_ORDER, query] if stage.ordered else query
+    kind: Any = SqlEngineNode
+    if "file_format" in options:
+        from smallpond.logical.relational.write import FileWriteNode as kind
+    node: Node = kind(
+        origin.ctx, stage.inputs, queries, udfs=list(stage.udfs) or None, **options
     )
     node.location = origin.location
-    node.preserve_order = stage.ordered
-    node.fused_nodes = stage.origins
     return node
 
 

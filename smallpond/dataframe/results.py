@@ -1,0 +1,142 @@
+"""What a data frame gives to Python: counts, rows, batches, tables of other libraries.
+
+Each of these computes the frame if it has not been; `take` and `show` compute only a limit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from smallpond.common import DEFAULT_BATCH_SIZE, MissingDependency
+from smallpond.logical.node import DataSourceNode, Node
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as arrow
+
+    from smallpond.dataframe.frame import DataFrame
+    from smallpond.logical.dataset import DataSet
+
+
+class Results:
+    """The inspecting methods of a data frame."""
+
+    plan: Node
+
+    def _compute(self) -> list[DataSet]:
+        raise NotImplementedError(f"{type(self).__name__} cannot be computed")
+
+    def is_computed(self) -> bool:
+        raise NotImplementedError(f"{type(self).__name__} cannot be computed")
+
+    def limit(self, limit: int) -> DataFrame:
+        raise NotImplementedError(f"{type(self).__name__} has no rows")
+
+    def count(self) -> int:
+        """The number of rows; of a source that knows it, without reading."""
+        return sum(dataset.num_rows for dataset in self._compute())
+
+    def take(self, limit: int) -> list[dict[str, Any]]:
+        """The first rows as dicts, computing no more than it takes."""
+        computed = self.is_computed() or isinstance(self.plan, DataSourceNode)
+        datasets = self._compute() if computed else self.limit(limit)._compute()
+        rows: list[dict[str, Any]] = []
+        for dataset in datasets:
+            for batch in dataset.to_batch_reader():
+                rows += batch.slice(0, limit - len(rows)).to_pylist()
+                if len(rows) >= limit:
+                    return rows
+        return rows
+
+    def take_all(self) -> list[dict[str, Any]]:
+        """All rows as dicts."""
+        return [
+            row
+            for dataset in self._compute()
+            for batch in dataset.to_batch_reader()
+            for row in batch.to_pylist()
+        ]
+
+    def to_arrow(self) -> arrow.Table:
+        """The table as Arrow."""
+        import pyarrow as arrow
+
+        tables = [dataset.to_arrow_table() for dataset in self._compute()]
+        # A partition for which Python code made no row has no columns either.
+        told = [table for table in tables if table.num_columns] or tables[:1]
+        if not told:
+            return arrow.table({})
+        if all(table.schema == told[0].schema for table in told):
+            return arrow.concat_tables(told)
+        return arrow.concat_tables(told, promote_options="permissive")
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The table as a pandas frame, its rows numbered from 0."""
+        datasets = self._compute()
+        if len(datasets) == 1:
+            return datasets[0].to_pandas()
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> pl.DataFrame:
+        """The table as a polars frame."""
+        try:
+            import polars as pl
+        except ImportError as error:
+            raise MissingDependency("to_polars needs polars: pip install polars") from error
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    def to_torch(self, columns: list[str] | None = None) -> dict[str, Any]:
+        """The numeric columns as torch tensors, by name."""
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingDependency("to_torch needs PyTorch: pip install torch") from error
+        table = self.to_arrow()
+        names = columns or [
+            field.name for field in table.schema if is_number(field.type)
+        ]
+        return {
+            name: torch.as_tensor(table.column(name).to_numpy(zero_copy_only=False))
+            for name in names
+        }
+
+    def iter_batches(
+        self, batch_size: int = DEFAULT_BATCH_SIZE, batch_format: str = "arrow"
+    ) -> Iterator[Any]:
+        """The table in pieces of at most `batch_size` rows: "arrow" batches, "pandas" frames, or
+        "numpy" arrays by column."""
+        if batch_format not in ("arrow", "pandas", "numpy"):
+            raise ValueError(f"batch_format={batch_format!r}: choose arrow, pandas or numpy")
+        for dataset in self._compute():
+            for batch in dataset.to_batch_reader(batch_size):
+                if batch_format == "pandas":
+                    yield batch.to_pandas()
+                elif batch_format == "numpy":
+                    yield {
+                        name: batch.column(index).to_numpy(zero_copy_only=False)
+                        for index, name in enumerate(batch.schema.names)
+                    }
+                else:
+                    yield batch
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        """The rows as dicts, one after the other."""
+        for batch in self.iter_batches():
+            yield from batch.to_pylist()
+
+    def show(self, n: int = 20) -> None:
+        """Print the first rows."""
+        from smallpond.dataframe.display import rows_text
+
+        print(rows_text(self.limit(n).to_arrow(), n))
+
+
+def is_number(kind: Any) -> bool:
+    """Whether torch has tensors of an Arrow type."""
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))

@@ -1,0 +1,118 @@
+"""Running data frames: optimise, plan, schedule, and say clearly what went wrong.
+
+All frames of one call are optimised together, so that what they share is computed once. A frame
+that has run keeps its result as files; plans on top of it begin there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from smallpond.common import SmallpondError
+
+if TYPE_CHECKING:
+    from smallpond.dataframe.frame import DataFrame
+    from smallpond.dataframe.session import Session
+    from smallpond.execution.scheduler import Scheduler
+    from smallpond.execution.task import Task
+    from smallpond.logical.dataset import DataSet
+
+
+
+class TaskFailed(SmallpondError, RuntimeError):
+    """A job ended because one of its tasks failed; the message is the task's report."""
+
+
+def computed(session: Session, frames: Sequence[DataFrame]) -> list[list[DataSet]]:
+    """The data sets of the frames, one for each partition; computes what has not been."""
+    with session._run_lock:
+        waiting = [frame for frame in frames if frame.plan.id not in session._results]
+        if waiting:
+            compute(session, waiting)
+        return [
+            [task.output for task in session._node_to_tasks[session._results[frame.plan.id]]]
+            for frame in frames
+        ]
+
+
+def compute(session: Session, frames: Sequence[DataFrame]) -> None:
+    """Run the plans of the frames as one job."""
+    from smallpond.execution.task.ids import PartitionInfo
+    from smallpond.execution.task.plan import ExecutionPlan
+    from smallpond.execution.task.root import RootTask
+    from smallpond.logical.node import LogicalPlan, RootNode
+    from smallpond.logical.planner import Planner
+
+    for frame in frames:
+        if frame.optimized_plan is None:
+            optimize(session, frames)
+            break
+    nodes = [frame.optimized_plan for frame in frames]
+    optimized = [node for node in nodes if node is not None]
+    planner = Planner(session._runtime_ctx)
+    planner.node_to_tasks = session._node_to_tasks
+    tasks = [task for node in dict.fromkeys(optimized) for task in planner.visit(node)]
+    for frame, node in zip(frames, optimized, strict=True):
+        if frame.need_recompute:
+            forget(planner.visit(node))
+    context = session._runtime_ctx
+    root = RootTask(context, tasks, [PartitionInfo()])
+    plan = LogicalPlan(session._ctx, RootNode(session._ctx, tuple(dict.fromkeys(optimized))))
+    scheduled(session, ExecutionPlan(context, root, plan))
+    for frame, node in zip(frames, optimized, strict=True):
+        session._results[frame.plan.id] = node
+
+
+def optimize(session: Session, frames: Sequence[DataFrame]) -> None:
+    """Give each frame its optimised plan, and what `explain` shows of it."""
+    from smallpond.logical.optimizer import Optimizer
+
+    optimizer = Optimizer(
+        settings=session._settings(), finished=session._results, schemas=session._schemas
+    )
+    optimized = optimizer.visit_all([frame.plan for frame in frames])
+    for frame, node in zip(frames, optimized, strict=True):
+        frame.optimized_plan = node
+        frame.optimizer = optimizer
+
+
+def forget(tasks: Sequence[Task]) -> None:
+    """Give tasks identities that no journal has, so that they run again."""
+    nonce = uuid.uuid4().hex
+    for task in tasks:
+        task._identity = sha256(f"{task.key} {nonce}".encode()).hexdigest()
+
+
+def scheduled(session: Session, plan: object) -> None:
+    """Run an execution plan to its end; an error of a task is raised with its report."""
+    from smallpond.execution.scheduler import Scheduler
+    from smallpond.execution.task.plan import ExecutionPlan
+
+    assert isinstance(plan, ExecutionPlan)
+    scheduler = Scheduler(
+        plan,
+        max_fail_count=session.config.max_fail_count,
+        backend=session._get_backend(),
+    )
+    with session.view.watch(scheduler):
+        success = scheduler.run()
+    if not success:
+        session._failed = True
+        raise failure_of(scheduler)
+
+
+def failure_of(scheduler: Scheduler) -> Exception:
+    """The error to raise: the task's own as the cause, its report as the message."""
+    from smallpond.show import failure_report
+
+    error, task = scheduler.failure, scheduler.failed_task
+    report = failure_report(task) if task is not None else ""
+    text = f"{error}\n{report}" if report else str(error)
+    failed = TaskFailed(text)
+    failed.__cause__ = error
+    return failed
+
+
