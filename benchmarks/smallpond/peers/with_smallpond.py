@@ -1,4 +1,4 @@
-"""This repository's smallpond, its DataFrame API as a user writes it: no partition counts, no hints.
+"""This repository's smallpond, its DataFrame API as a user writes it: no hints, no counts.
 
     python with_smallpond.py WORK INPUT OUTPUT MEMORY_BYTES TASKS
 
