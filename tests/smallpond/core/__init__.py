@@ -1,0 +1,1 @@
+"""Tests of tasks, the scheduler, the journal and the local pool."""
