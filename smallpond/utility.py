@@ -15,7 +15,6 @@ import logging
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -40,7 +39,7 @@ def overall_stats(
     """A plan that queries each partition, then all the results together."""
     from smallpond.logical.node import DataSetPartitionNode, DataSinkNode, SqlEngineNode
 
-    limits = {"cpu_limit": cpu_limit, "memory_limit": memory_limit}
+    limits: dict[str, Any] = {"cpu_limit": cpu_limit, "memory_limit": memory_limit}
     per_part = SqlEngineNode(ctx, inp, sql_per_part, **limits)
     merged = DataSetPartitionNode(ctx, (per_part,), npartitions=1)
     overall = SqlEngineNode(ctx, (merged,), sql_on_merged, output_name=output_name, **limits)
@@ -197,8 +196,8 @@ class InterceptHandler(logging.Handler):
         level: str | int = record.levelno
         if record.levelname in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
             level = record.levelname
-        place = {"name": record.name, "function": record.funcName, "line": record.lineno}
-        patched = sink.patch(lambda entry: entry.update(place))  # type: ignore[arg-type]
-        patched.opt(exception=record.exc_info).log(
-            level, f"{record.getMessage()} [{Path(record.pathname).name}]"
-        )
+
+        def place(entry: Any) -> None:
+            entry.update(name=record.name, function=record.funcName, line=record.lineno)
+
+        sink.patch(place).opt(exception=record.exc_info).log(level, record.getMessage())

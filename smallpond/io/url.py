@@ -79,10 +79,9 @@ def _arrow_filesystem(protocol: str, options: dict[str, Any]) -> Any:
     maker = getattr(fs, "S3FileSystem" if kind == "s3" else "GcsFileSystem", None)
     if maker is None:
         return None
-    wrapper = ArrowFSWrapper(maker(**options))
-    # DuckDB finds a registered file system by its protocol.
-    wrapper.protocol = protocol
-    return wrapper
+    # DuckDB finds a registered file system by its protocol; pyarrow knows `s3` and not `s3a`.
+    wrapper = type("ArrowFileSystem", (ArrowFSWrapper,), {"protocol": protocol})
+    return wrapper(maker(**options))
 
 
 def path_within(filesystem: Any, path: str) -> str:

@@ -72,7 +72,7 @@ def read_warc(path: str, filesystem: Any = None) -> Iterator[WarcRecord]:
     filesystem = filesystem or filesystem_for(path)
     try:
         if filesystem is None:
-            source: IO[bytes] = Path(path).open("rb", buffering=READ_BYTES)
+            source = _open_local(path)
         else:
             source = filesystem.open(path_within(filesystem, path), "rb")
     except FileNotFoundError as error:
@@ -82,6 +82,10 @@ def read_warc(path: str, filesystem: Any = None) -> Iterator[WarcRecord]:
             yield from _records(_decompressed(source), path)
         except (OSError, EOFError, zlib.error) as error:
             raise CorruptFile(f"'{path}' cannot be decompressed: {error}") from error
+
+
+def _open_local(path: str) -> IO[bytes]:
+    return Path(path).open("rb", buffering=READ_BYTES)
 
 
 def _decompressed(source: IO[bytes]) -> IO[bytes]:
@@ -213,7 +217,7 @@ def _inflated(body: bytes) -> bytes:
 
 def _dechunked(body: bytes) -> bytes:
     """The chunks joined; a body that is not chunked after all comes back as it is."""
-    parts = []
+    parts: list[bytes] = []
     place = 0
     while place < len(body):
         end = body.find(b"\r\n", place)

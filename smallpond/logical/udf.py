@@ -177,12 +177,13 @@ class PythonUDFContext(UDFContext):
             params = None
         else:
             params = [param.to_duckdb_type() for param in self.params]
-        conn.create_function(
+        connection: Any = conn
+        connection.create_function(
             self.name,
             self.func,
             params,
             None if self.return_type is None else self.return_type.to_duckdb_type(),
-            type="arrow" if self.use_arrow_type else "native",  # type: ignore[arg-type]
+            type="arrow" if self.use_arrow_type else "native",
         )
 
 

@@ -187,13 +187,13 @@ def _read_columns(path: str, filesystem: Any) -> dict[str, ColumnStatistics]:
 
 
 def _chunk_statistics(name: str, chunk: Any) -> ColumnStatistics:
-    sizes = (chunk.total_uncompressed_size, chunk.total_compressed_size)
+    data_bytes, file_bytes = chunk.total_uncompressed_size, chunk.total_compressed_size
     statistics = chunk.statistics if chunk.path_in_schema == name else None
     if statistics is None:
-        return ColumnStatistics(name, *sizes)
-    bounds = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
+        return ColumnStatistics(name, data_bytes, file_bytes)
+    least, most = (statistics.min, statistics.max) if statistics.has_min_max else (None, None)
     nulls = statistics.null_count if statistics.has_null_count else None
-    return ColumnStatistics(name, *sizes, *bounds, nulls)
+    return ColumnStatistics(name, data_bytes, file_bytes, least, most, nulls)
 
 
 def merged_column(one: ColumnStatistics, other: ColumnStatistics) -> ColumnStatistics:

@@ -147,17 +147,19 @@ def _span(path_or_range: str | RowRange, file: parquet.ParquetFile) -> tuple[str
     if isinstance(path_or_range, str):
         return path_or_range, 0, file.metadata.num_rows
     one = path_or_range
-    if one.end > file.metadata.num_rows:
+    rows = file.metadata.num_rows
+    if one.file_num_rows != rows:
         raise corrupt_file(
-            one.path, f"it has {file.metadata.num_rows} rows, rows up to {one.end} are asked for"
+            one.path, f"it has {rows} rows and had {one.file_num_rows} when the work was planned"
         )
-    return one.path, one.begin, one.end
+    return one.path, one.begin, min(one.end, rows)
 
 
 def _touched_groups(file: parquet.ParquetFile, begin: int, end: int) -> tuple[list[int], int, int]:
     """The row groups that hold rows begin..end, and where the first starts and the last ends."""
-    groups, first_row, start = [], begin, 0
-    last_row = begin
+    groups: list[int] = []
+    first_row = last_row = begin
+    start = 0
     for index in range(file.metadata.num_row_groups):
         stop = start + file.metadata.row_group(index).num_rows
         if start < end and stop > begin:

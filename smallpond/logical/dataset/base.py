@@ -216,7 +216,8 @@ class DataSet:
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows as a pandas frame."""
-        return self.to_arrow_table().to_pandas()
+        frame: pd.DataFrame = self.to_arrow_table().to_pandas()
+        return frame
 
     def to_arrow_table(
         self,

@@ -147,7 +147,7 @@ class PandasDataSet(ArrowTableDataSet):
         self.df = table_from_ipc(state["df"]).to_pandas()
 
     @property
-    def table(self) -> pa.Table:  # type: ignore[override]
+    def table(self) -> pa.Table:
         """The frame as an Arrow table."""
         return self.to_arrow_table()
 

@@ -37,8 +37,9 @@ FILE_NAME = "filename"
 
 def query(dataset: ParquetDataSet) -> str:
     """The sub-query for all rows of the data set."""
+    parts: list[RowRange] = []
     if dataset._resolved_row_ranges is None and not dataset.ignore_corrupt_files:
-        whole, parts = _largest_first(dataset.resolved_paths), []
+        whole = _largest_first(dataset.resolved_paths)
     else:
         whole, parts = _whole_files_and_parts(dataset.resolved_row_ranges)
     constants = _constant_names(dataset)

@@ -54,13 +54,14 @@ def may_match_nothing(path: str, root_dir: str | None) -> bool:
 
 def nothing_matches(path: str) -> DataNotFound:
     """The error for a pattern without a match: it names the deepest directory that is there."""
-    place = path if is_url(path) else ""
-    if not place:
-        parent = Path(path).parent
-        while parent != parent.parent and (has_magic(str(parent)) or not parent.is_dir()):
-            parent = parent.parent
-        place = f"the deepest directory of it that exists is '{parent}'"
-    return DataNotFound(f"no file matches '{path}'; {place}")
+    if is_url(path):
+        return DataNotFound(f"no file matches '{path}'; check the bucket, the path and the keys")
+    parent = Path(path).parent
+    while parent != parent.parent and (has_magic(str(parent)) or not parent.is_dir()):
+        parent = parent.parent
+    return DataNotFound(
+        f"no file matches '{path}'; the deepest directory of it that exists is '{parent}'"
+    )
 
 
 def expand_pattern(path: str, recursive: bool, filesystem: Any = None) -> list[str]:

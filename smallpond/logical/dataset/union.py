@@ -3,6 +3,7 @@ queries."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,8 @@ def merged(datasets: Sequence[DataSet]) -> DataSet:
 
     assert len(datasets) > 0, "nothing to merge"
     if len(datasets) == 1 and not isinstance(datasets[0], PartitionedDataSet):
-        return datasets[0]
+        # Tasks set columns of what they merged; that must not reach their input.
+        return copy.copy(datasets[0])
     kinds = {type(dataset) for dataset in datasets}
     if len(kinds) > 1:
         # An empty list of Parquet files stands for "no input"; it decides nothing.
