@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import SmallpondError
+from smallpond.execution.backends.outcome import outcome_light
 from smallpond.execution.backends.presence import (
     presence_is_dead,
     presence_read,
@@ -55,6 +56,7 @@ class Executor:
         self.numa_node = ctx.numa_node_id
         self.local_gpus: dict[Any, float] = dict.fromkeys(ctx.get_local_gpus(), 1.0)
         self._waiting_for_gpu: list[Task] = []
+        self._granted: dict[str, dict[Any, float]] = {}
         self._heard_s = 0.0
         self._checked_s = 0.0
         self._stop_request: StopExecutor | None = None
@@ -180,17 +182,18 @@ class Executor:
             granted = self.acquire_gpu(task.gpu_limit)
             if granted or not self.local_gpus:
                 self._waiting_for_gpu.remove(task)
-                task._local_gpu = granted
+                # The pool says which GPU it is; here it is made sure that there is room.
+                self._granted[repr(task)] = granted
                 self._start(task, pool, machine)
 
     def _finished(self, task: Task) -> None:
         if task.status != WorkStatus.INCOMPLETE:
             self.running_works.pop(repr(task), None)
-            self.release_gpu(task._local_gpu)
+            self.release_gpu(self._granted.pop(repr(task), {}))
             if task.status == WorkStatus.EXEC_FAILED:
                 # Here only a worker process was lost; the executor is well.
                 task.status = WorkStatus.CRASHED
-        self._send(task)
+        self._send(outcome_light(task))
 
     def _stop_work(self, item: StopWorkItem, pool: Backend) -> None:
         wanted = item.work_to_stop
@@ -199,7 +202,7 @@ class Executor:
                 logger.info("stopping %s", name)
                 del self.running_works[name]
                 pool.cancel(task)
-                self.release_gpu(task._local_gpu)
+                self.release_gpu(self._granted.pop(name, {}))
         self._waiting_for_gpu = [
             task
             for task in self._waiting_for_gpu

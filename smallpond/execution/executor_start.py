@@ -12,7 +12,7 @@ from smallpond.common import SmallpondError
 if TYPE_CHECKING:
     from smallpond.execution.task import RuntimeContext
 
-# Set by whoever starts several executors on one machine: each offers its part of it.
+# Set by whoever starts several executors on one machine: each offers its part of the memory.
 SHARE_VARIABLE = "SP_EXECUTORS_PER_MACHINE"
 
 
@@ -67,7 +67,7 @@ def _run_executor(ctx: RuntimeContext, exec_id: str) -> bool:
     from smallpond.execution.executor import Executor
 
     share = max(1, int(os.environ.get(SHARE_VARIABLE, "1")))
-    ctx.max_usable_cpu_count = max(1, ctx.usable_cpu_count // share)
+    # Only memory is divided: too many threads are slow, too many bytes are fatal.
     ctx.max_usable_memory_size = ctx.usable_memory_size // share
     ctx.initialize(exec_id)
     return Executor.create(ctx, exec_id).run()

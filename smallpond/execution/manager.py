@@ -7,7 +7,6 @@ first, people the others), starts executors on the platform, and runs the schedu
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -185,7 +184,7 @@ class JobManager:
             **{name: getattr(options, name) for name in CONTEXT_OPTIONS},
             **kwargs,
         )
-        ctx.initialize(socket.gethostname(), root_exist_ok=True)
+        ctx.initialize("scheduler", root_exist_ok=True)
         logger.info("using platform: %s", self.platform)
         logger.info("command line: %s", " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]))
         dump(ctx, ctx.runtime_ctx_path, atomic_write=True)

@@ -120,7 +120,7 @@ class ExecutorLauncher:
             **import_environment(),
         }
         if type(platform) is Platform:
-            # All of them on this machine, whose CPUs and memory there are only once.
+            # All of them are on this machine, which has its memory only once.
             self.variables[SHARE_VARIABLE] = str(max(1, ctx.num_executors))
         self.extra_opts = dict(extra_opts or {})
         self.job_names: list[str] = []

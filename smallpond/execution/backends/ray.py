@@ -10,9 +10,9 @@ the address "local", with its dashboard bound to 127.0.0.1: it runs whatever it 
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
+import pickle
 import socket
 import sys
 import time
@@ -27,7 +27,7 @@ from smallpond.common import (
     SmallpondError,
     WorkerLost,
 )
-from smallpond.execution.backends.outcome import outcome_copy, outcome_of
+from smallpond.execution.pool import codec
 from smallpond.execution.scheduler.backend import Completion, Machine
 from smallpond.execution.workitem import WorkStatus
 
@@ -132,11 +132,8 @@ class RayBackend:
         return self._machines
 
     def submit(self, task: Task, machine: Machine) -> None:
-        import cloudpickle
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        travelling = copy.copy(task)
-        travelling.ctx = None  # type: ignore[assignment]
         node = NodeAffinitySchedulingStrategy(self._node_ids[machine.name], soft=False)
         reference = self._run_attempt.options(
             name=f"{task.node_id}.{type(task).__name__}",
@@ -144,7 +141,7 @@ class RayBackend:
             num_gpus=task.gpu_limit or None,
             memory=int(task.memory_limit) or None,
             scheduling_strategy=node,
-        ).remote(sys.path, self._ctx_ref, cloudpickle.dumps(travelling))
+        ).remote(sys.path, self._ctx_ref, codec.tasks_bytes([task]))
         self._attempts[reference] = (task, machine)
         self._refs[repr(task)] = reference
 
@@ -163,13 +160,14 @@ class RayBackend:
     def _completed(self, reference: Any) -> Completion:
         task, machine = self._attempts.pop(reference)
         self._refs.pop(repr(task), None)
-        reason = ""
         try:
-            outcome_copy(outcome_of(self._ray.get(reference)), task)
+            outcome: codec.Outcome = pickle.loads(self._ray.get(reference))
         except Exception as error:
             task.status, task.exception, reason = self._judge(task, machine, error)
             task.finish_time = time.time()
-        return Completion(task, machine.name, reason=reason)
+            return Completion(task, machine.name, reason=reason)
+        outcome.fill(task)
+        return Completion(task, machine.name, outcome.cpu_s, outcome.rss_max_bytes)
 
     def _judge(
         self, task: Task, machine: Machine, error: Exception
@@ -301,19 +299,14 @@ def _entry() -> Any:
 def run_on_ray(task: Task) -> Any:
     """Run a task, its inputs first, without a scheduler; the reference to its output data set."""
     if task._dataset_ref is None:
-        import cloudpickle
-
         ray = import_ray()
         if not ray.is_initialized():
             raise ClusterUnreachable("run_on_ray() needs a connection: call ray.init() first")
-        travelling = copy.copy(task)
-        travelling.ctx = None  # type: ignore[assignment]
-        travelling.input_deps = dict.fromkeys(task.input_deps)
         inputs = [run_on_ray(dep) for dep in task.input_deps.values()]
         task._dataset_ref = (
             ray.remote(_output_entry())
             .options(num_cpus=task.cpu_limit, num_gpus=task.gpu_limit or None)
-            .remote(sys.path, task.ctx, cloudpickle.dumps(travelling), *inputs)
+            .remote(sys.path, task.ctx, codec.tasks_bytes([task]), *inputs)
         )
     return task._dataset_ref
 

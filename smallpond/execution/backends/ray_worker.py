@@ -10,13 +10,15 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import resource
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import SmallpondError
-from smallpond.execution.backends.outcome import outcome_bytes
+from smallpond.execution.pool import codec, process
 from smallpond.execution.task.limits import worker_enter
 from smallpond.execution.workitem import WorkStatus
 
@@ -50,17 +52,40 @@ def _job(ctx: RuntimeContext, task: Task) -> Iterator[None]:
 
 def run_attempt(ctx: RuntimeContext, task_bytes: bytes) -> bytes:
     """Run one attempt; its outcome, errors included."""
-    task: Task = pickle.loads(task_bytes)
-    task.ctx = ctx
+    begin = resource.getrusage(resource.RUSAGE_SELF)
+    task = _task_of(ctx, task_bytes)
+    process.peak_reset()
     with _job(ctx, task):
         task.exec()
-    return outcome_bytes(task)
+    end = resource.getrusage(resource.RUSAGE_SELF)
+    return codec.outcome_bytes(
+        codec.Outcome(
+            name=codec.name_of(task),
+            status=task.status,
+            start_time=task.start_time or 0.0,
+            finish_time=task.finish_time or time.time(),
+            dataset=task.dataset,
+            perf_metrics=dict(task.perf_metrics),
+            exception=task.exception,
+            memory_limit=task._memory_limit,
+            output_files=task._output_files,
+            cpu_s=end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime,
+            rss_max_bytes=process.peak_bytes(),
+        )
+    )
+
+
+def _task_of(ctx: RuntimeContext, task_bytes: bytes) -> Task:
+    _, closed = codec.tasks_names(task_bytes)
+    (task,) = pickle.loads(closed)
+    task.ctx = ctx
+    task.exec_id = worker_name()
+    return task  # type: ignore[no-any-return]
 
 
 def run_for_output(ctx: RuntimeContext, task_bytes: bytes, inputs: list[Any]) -> Any:
     """Run a task; its output data set, or its error raised."""
-    task: Task = pickle.loads(task_bytes)
-    task.ctx = ctx
+    task = _task_of(ctx, task_bytes)
     task.input_datasets = inputs
     with _job(ctx, task):
         status = task.exec()
