@@ -42,7 +42,7 @@ class ProgressDisplay:
         *,
         title: str = "smallpond",
         stream: TextIO | None = None,
-        first_draw_s: float = FIRST_DRAW_S,
+        first_draw_s: float | None = None,
         interval_s: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,16 +72,18 @@ class ProgressDisplay:
         self._thread = None
 
     def _watch(self) -> None:
-        if self._stop.wait(self.first_draw_s):
-            return
         try:
-            self._draw_until_stopped()
+            stream = self.stream or sys.stderr
+            live = stream.isatty()
+            first_s = self.first_draw_s
+            if first_s is None:
+                first_s = FIRST_DRAW_S if live else LINE_INTERVAL_S
+            if not self._stop.wait(first_s):
+                self._draw_until_stopped(stream, live)
         except Exception:
             logger.warning("the progress display ended; the job goes on", exc_info=True)
 
-    def _draw_until_stopped(self) -> None:
-        stream = self.stream or sys.stderr
-        live = stream.isatty()
+    def _draw_until_stopped(self, stream: TextIO, live: bool) -> None:
         interval_s = self.interval_s or (LIVE_INTERVAL_S if live else LINE_INTERVAL_S)
         renderer = _renderer(self.title, stream, live=live)
         try:
