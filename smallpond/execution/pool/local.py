@@ -12,6 +12,7 @@ first task in flight at a worker is the one blamed for its death, the others are
 from __future__ import annotations
 
 import atexit
+import copy
 import logging
 import os
 import pickle
@@ -20,9 +21,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from smallpond.common import OutOfMemory, SmallpondError
+from smallpond.common import OutOfMemory, SmallpondError, WorkerLost
 from smallpond.execution.pool import codec, wire
 from smallpond.execution.pool.gpus import GpuShares
 from smallpond.execution.pool.member import Member
@@ -114,11 +115,10 @@ class LocalPool:
         for member in self._members.values():
             if name not in member.in_flight:
                 continue
+            member.forgotten.add(name)
             if member.head is member.in_flight[name]:
-                self._gpus.release(member.in_flight.pop(name)._local_gpu)
-                self._dismiss(member, "its task was cancelled")
-            else:
-                member.forgotten.add(name)
+                # The next one may have begun by now: its worker's end will tell.
+                self._kill(member, SmallpondError("its task was cancelled"))
             return
 
     def stop(self) -> None:
@@ -145,7 +145,9 @@ class LocalPool:
 
     @property
     def _busy(self) -> bool:
-        return any(member.in_flight for member in self._members.values())
+        return any(
+            len(member.in_flight) > len(member.forgotten) for member in self._members.values()
+        )
 
     @property
     def _ahead_count(self) -> int:
@@ -166,7 +168,7 @@ class LocalPool:
         return self._machine.cpus if self._machine is not None else 1
 
     def _member_for_next(self) -> Member | None:
-        usable = [one for one in self._members.values() if not one.ended]
+        usable = [one for one in self._members.values() if one.usable]
         for member in usable:
             if member.idle:
                 return member
@@ -215,9 +217,16 @@ class LocalPool:
             return
         (task,) = tasks
         where = f" (made at {task.location})" if task.location else ""
+        # The commonest case: loguru's logger holds open files and locks.
+        hint = (
+            "\nHINT: DO NOT use externally imported loguru logger in your task. "
+            "Please import it within the task."
+            if "loguru" in sys.modules
+            else ""
+        )
         failure = SmallpondError(
             f"Can't pickle task '{task.key}'{where}: {type(error).__name__}: {error}. Please check "
-            "if your function has captured unpicklable objects."
+            f"if your function has captured unpicklable objects.{hint}"
         )
         failure.__cause__ = error
         self._finish(task, member.name, WorkStatus.CRASHED, failure)
@@ -271,7 +280,8 @@ class LocalPool:
         self._nursery_deaths += 1
         for member in list(self._members.values()):
             self._member_heard(member)
-            self._bury(member, None, blame=False)
+            member.nursery_lost = True
+            self._bury(member, None)
         if self._nursery_deaths >= NURSERY_DEATHS_MAX:
             raise SmallpondError(
                 "worker processes cannot be started: the process that starts them has ended "
@@ -313,15 +323,15 @@ class LocalPool:
             self._gpus.release(task._local_gpu)
             if not forgotten:
                 self._done.append(Completion(task, member.name, outcome.cpu_s, peak))
-        if outcome.worn or member.worn_out:
-            self._dismiss(member, outcome.worn or "earlier tasks left too much memory behind")
+        if outcome.worn:
+            # It leaves by itself, before it begins what waits there.
+            logger.debug("%s ends: %s", member.name, outcome.worn)
+            member.worn = True
 
     def _checkpoint(self, member: Member, payload: bytes) -> None:
         name, state = pickle.loads(payload)
         task = member.in_flight.get(name)
         if task is not None and name not in member.forgotten:
-            import copy
-
             checkpoint = copy.copy(task)
             checkpoint.runtime_state = state
             self._done.append(Completion(checkpoint, member.name))
@@ -338,12 +348,6 @@ class LocalPool:
             else:
                 self._backlog.appendleft(task)
 
-    def _finish(self, task: Task, worker: str, status: WorkStatus, error: BaseException) -> None:
-        task.status, task.exception = status, error
-        task.finish_time = time.time()
-        self._gpus.release(task._local_gpu)
-        self._done.append(Completion(task, worker, reason=str(error)))
-
     # --- watching ---
 
     def _memory_watch(self) -> None:
@@ -357,9 +361,14 @@ class LocalPool:
             error = member.memory_check()
             if error is not None:
                 logger.warning("%s", error)
-                member.death_error = error
-                assert member.pid is not None and self._nursery is not None
-                self._nursery.kill(member.pid)
+                self._kill(member, error)
+
+    def _kill(self, member: Member, error: BaseException) -> None:
+        """End a worker because of the task that it runs now."""
+        member.death_error = error
+        member.death_name = next(iter(member.in_flight), "")
+        if member.pid is not None and self._nursery is not None:
+            self._nursery.kill(member.pid)
 
     def _stuck_watch(self) -> None:
         for member in self._members.values():
@@ -373,45 +382,42 @@ class LocalPool:
                 self._mean_s = max(self._mean_s, member.head_age_s)
                 member.channel.send(wire.REVOKE, b"")
 
-    def _dismiss(self, member: Member, why: str) -> None:
-        """End a worker; what waits at it is handed out again."""
-        logger.debug("%s ends: %s", member.name, why)
-        self._requeue(member)
-        if not member.ended:
-            member.ended = True
-            assert self._selector is not None
-            self._selector.unregister(member.channel)
-        member.death_error = SmallpondError(why)
-        if member.pid is not None and self._nursery is not None:
-            self._nursery.kill(member.pid)
-
-    def _requeue(self, member: Member) -> None:
-        for name, task in reversed(list(member.in_flight.items())):
-            if name in member.forgotten:
-                self._gpus.release(task._local_gpu)
-            else:
-                self._backlog.appendleft(task)
-        member.in_flight.clear()
-
-    def _bury(self, member: Member, status: int | None, blame: bool = True) -> None:
+    def _bury(self, member: Member, status: int | None) -> None:
+        """A worker has ended: the first task in flight may have begun, the others have not."""
         if not member.ended and self._selector is not None:
             self._selector.unregister(member.channel)
         member.ended = True
         member.channel.close()
         self._members.pop(member.number, None)
-        name, task = next(iter(member.in_flight.items()), (None, None))
-        if task is not None and blame:
-            del member.in_flight[str(name)]
-            if name not in member.forgotten:
-                self._blame(member, task, status)
-        self._requeue(member)
+        waiting = list(member.in_flight.items())
+        member.in_flight.clear()
+        if waiting and not member.worn:
+            name, task = waiting.pop(0)
+            if name in member.forgotten:
+                self._gpus.release(task._local_gpu)
+            else:
+                self._head_lost(member, name, task, status)
+        for name, task in reversed(waiting):
+            if name in member.forgotten:
+                self._gpus.release(task._local_gpu)
+            else:
+                self._backlog.appendleft(task)
 
-    def _blame(self, member: Member, task: Task, status: int | None) -> None:
+    def _head_lost(self, member: Member, name: str, task: Task, status: int | None) -> None:
+        other = member.death_error is not None and member.death_name != name
+        if other or member.nursery_lost:
+            lost = WorkerLost(f"{member.name} ended while {task.key} was there")
+            self._finish(task, member.name, WorkStatus.EXEC_FAILED, lost)
+            return
         error = member.death(status)
         logger.warning("%s was running at its worker: %s", task.key, error)
-        task.status, task.exception = WorkStatus.CRASHED, error
+        peak = member.peak_bytes if isinstance(error, OutOfMemory) else -1
+        self._finish(task, member.name, WorkStatus.CRASHED, error, peak)
+
+    def _finish(
+        self, task: Task, worker: str, status: WorkStatus, error: BaseException, peak: int = -1
+    ) -> None:
+        task.status, task.exception = status, error
         task.finish_time = time.time()
         self._gpus.release(task._local_gpu)
-        peak = member.peak_bytes if isinstance(error, OutOfMemory) else -1
-        completion: Any = Completion(task, member.name, -1.0, peak, str(error))
-        self._done.append(completion)
+        self._done.append(Completion(task, worker, -1.0, peak, str(error)))

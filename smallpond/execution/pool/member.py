@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 # What a process needs for itself, whatever the task's limit says.
 OVERHEAD_BYTES = 32 * MB
-# A worker that keeps this much more than at its start is replaced.
-KEPT_BYTES_MAX = 512 * MB
 
 
 class Member:
@@ -34,17 +32,25 @@ class Member:
         # Attempts that nobody wants any more; their outcomes are dropped.
         self.forgotten: set[str] = set()
         self.head_since_s = 0.0
-        self.start_bytes: int | None = None
         self.idle_bytes: int | None = None
         self.peak_bytes = 0
         self.revoking = False
         self.ended = False
-        # Why the driver killed it, if it did.
+        # Set when it leaves by itself after its task, which nothing else is blamed for.
+        self.worn = False
+        # Why the driver killed it, if it did, and the attempt that this is about.
         self.death_error: BaseException | None = None
+        self.death_name = ""
+        self.nursery_lost = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be given work."""
+        return not (self.ended or self.worn or self.death_error is not None)
 
     @property
     def idle(self) -> bool:
-        return not self.in_flight and not self.ended
+        return not self.in_flight and self.usable
 
     @property
     def head(self) -> Task | None:
@@ -65,7 +71,7 @@ class Member:
 
     def hello(self, pid: int, start_bytes: int) -> None:
         self.pid = pid
-        self.start_bytes = self.idle_bytes = start_bytes or None
+        self.idle_bytes = start_bytes or None
 
     def memory_check(self) -> OutOfMemory | None:
         """An error when the running task uses more than its limit and a tenth."""
@@ -83,13 +89,6 @@ class Member:
             f"{task.key} used {used / GB:.2f} GB of memory and may use "
             f"{task.memory_limit / GB:.2f} GB: its worker was killed"
         )
-
-    @property
-    def worn_out(self) -> bool:
-        """Whether earlier tasks left so much memory behind that a new process is better."""
-        if self.idle_bytes is None or self.start_bytes is None:
-            return False
-        return self.idle_bytes - self.start_bytes > KEPT_BYTES_MAX
 
     def death(self, status: int | None) -> BaseException:
         """The error of the task that was running when the process ended."""

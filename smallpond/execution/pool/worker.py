@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # Memory that a task leaves behind up to here is not worth giving back.
 KEPT_BYTES_MAX = 64 * MB
+# A worker that cannot give back so much is replaced by a new one.
+WORN_BYTES_MIN = 512 * MB
 # Peaks of tasks shorter than this are not asked for.
 PEAK_TASK_S = 0.005
 
@@ -182,6 +184,8 @@ class Worker:
         del task
         self._measure(outcome, threads_before)
         self._end.send(wire.OUTCOME, codec.outcome_bytes(outcome))
+        if outcome.worn:
+            os._exit(0)
 
     def _measure(self, outcome: codec.Outcome, threads_before: set[threading.Thread]) -> None:
         if outcome.finish_time - outcome.start_time > PEAK_TASK_S:
@@ -194,6 +198,8 @@ class Worker:
         outcome.rss_max_bytes = outcome.rss_max_bytes or kept
         left = set(threading.enumerate()) - threads_before
         stuck = [thread.name for thread in left if thread.is_alive() and not thread.daemon]
+        if kept - self._start_bytes > WORN_BYTES_MIN:
+            outcome.worn = f"it keeps {(kept - self._start_bytes) // MB} MB that no task uses"
         if stuck:
             outcome.worn = f"threads of a task still run: {', '.join(stuck[:3])}"
 
