@@ -98,7 +98,9 @@ class HashPartitionTask(GroupedPartitionTask):
         )
 
     @staticmethod
-    def create(engine_type: Literal["duckdb", "arrow"], *args: Any, **kwargs: Any) -> HashPartitionTask:
+    def create(
+        engine_type: Literal["duckdb", "arrow"], *args: Any, **kwargs: Any
+    ) -> HashPartitionTask:
         """The task of the engine."""
         if engine_type == "duckdb":
             return HashPartitionDuckDbTask(*args, **kwargs)
@@ -139,11 +141,11 @@ class HashPartitionTask(GroupedPartitionTask):
     def shuffle_statement(self, conn: duckdb.DuckDBPyConnection) -> tuple[str, Placement | None]:
         column = self.data_partition_column
         drop = self.drop_partition_column or not self.shuffle_only
-        query = ShuffleQuery(
-            self, conn, self.input_query(conn), without=[column] if drop else []
-        )
+        query = ShuffleQuery(self, conn, self.input_query(conn), without=[column] if drop else [])
         if self.shuffle_only:
-            return query.by_expression(quoted_identifier(column)), None
+            # A name, or any expression that is the number of the partition.
+            named = quoted_identifier(column) if column in query.types else column
+            return query.by_expression(named), None
         if self.random_shuffle:
             return query.without_partition(), self._random_partitions
         assert self.hash_columns, f"no columns to hash: {self}"

@@ -36,7 +36,8 @@ def convert_type_to_large(type_: pa.DataType) -> pa.DataType:
 
 
 def _large_field(field: pa.Field) -> pa.Field:
-    return field.with_type(convert_type_to_large(field.type))
+    # DuckDB marks columns without a NULL as required, file by file; files of one table then differ.
+    return field.with_type(convert_type_to_large(field.type)).with_nullable(True)
 
 
 def convert_types_to_large_string(schema: pa.Schema) -> pa.Schema:
