@@ -15,10 +15,10 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from smallpond.execution.task.base import Task
-from smallpond.execution.task.sink_commit import SinkCommit, place_file
+from smallpond.execution.task.sink_commit import Placement, SinkCommit, place_file
 from smallpond.execution.task.sink_files import source_files
 
 if TYPE_CHECKING:
@@ -132,8 +132,10 @@ class DataSinkTask(Task):
     def _bring_near(self, files: list[str], pool: ThreadPoolExecutor) -> bool:
         names = unique_names(files)
         targets = [os.path.join(self.runtime_output_abspath, name) for name in names]
-        how = "copy" if self.type == "copy" else "link_or_copy"
-        list(pool.map(lambda source, target: place_file(source, target, how), files, targets))
+        how: Placement = "copy" if self.type == "copy" else "link_or_copy"
+        # Rows of a part of a file have been written where they belong.
+        away = [pair for pair in zip(files, targets, strict=True) if pair[0] != pair[1]]
+        list(pool.map(lambda pair: place_file(pair[0], pair[1], how), away))
         self._set_dataset(targets)
         return True
 
@@ -173,5 +175,3 @@ def manifest_lines(path: str) -> list[str]:
             return [line.rstrip("\n") for line in file if line.strip()]
     except FileNotFoundError:
         return []
-
-

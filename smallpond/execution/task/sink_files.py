@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def source_files(
     files: list[str] = []
     for paths, some in found:
         files += paths
+        pending = []
         for part in some:
-            key = (part.path, part.begin, part.end)
-            if key in completed:
+            if (part.path, part.begin, part.end) not in completed:
+                pending.append(part)
+            elif part.begin == 0 and part.num_rows:
                 # The first range of a file stands for the file; the others are in it.
-                if part.begin == 0 and part.num_rows:
-                    files.append(part.path)
-            elif part.num_rows:
-                files.append(_written_part(part, scratch_dir, len(files)))
+                files.append(part.path)
+        files += _written_parts(pending, scratch_dir, len(files))
     return files
 
 
@@ -65,16 +66,30 @@ def _completed(parts: list[RowRange]) -> set[tuple[str, int, int]]:
     return completed
 
 
-def _written_part(part: RowRange, scratch_dir: str, index: int) -> str:
+def _written_parts(parts: Sequence[RowRange], scratch_dir: str, index: int) -> list[str]:
+    """The rows of parts as few files: one for all that follow each other with the same columns.
+
+    A partition of a shuffle is a part of each producer's file, and becomes one file.
+    """
     from pyarrow import parquet
 
     from smallpond.io.arrow import build_batch_reader_from_files
 
-    os.makedirs(scratch_dir, exist_ok=True)
-    name, suffix = os.path.splitext(os.path.basename(part.path))
-    path = os.path.join(scratch_dir, f"{name}.{index}.{part.begin}-{part.end}{suffix}")
-    reader: Any = build_batch_reader_from_files([part])
-    with parquet.ParquetWriter(path, reader.schema, compression="ZSTD") as writer:
-        for batch in reader:
-            writer.write_batch(batch)
-    return path
+    def schema_of(part: RowRange) -> Any:
+        return parquet.read_schema(part.path).remove_metadata()
+
+    written: list[str] = []
+    full = [part for part in parts if part.num_rows]
+    for _, some in groupby(full, schema_of):
+        group = list(some)
+        os.makedirs(scratch_dir, exist_ok=True)
+        name, suffix = os.path.splitext(os.path.basename(group[0].path))
+        begin, end = group[0].begin, group[0].end
+        number = index + len(written)
+        path = os.path.join(scratch_dir, f"{name}.{number}.{begin}-{end}{suffix}")
+        reader: Any = build_batch_reader_from_files(group)
+        with parquet.ParquetWriter(path, reader.schema, compression="ZSTD") as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+        written.append(path)
+    return written
