@@ -185,8 +185,8 @@ mod tests {
         assert!(check(&chunk(vec![late, last()], vec![])).is_err(), "it began too late");
     }
 
-    /// Goal: a create that was refused made nothing, or its fence made one version of what was there;
-    /// one whose outcome is unknown may have made itself, too. Oracle: the rows.
+    /// Goal: a create that was refused made nothing, or its fence made one version of what was
+    /// there; one whose outcome is unknown may have made itself, too. Oracle: the rows.
     #[test]
     fn refused_creates_change_nothing() {
         let first = || update(5, (1, 2), Change::Replace { len: 7 }, Some(1));
