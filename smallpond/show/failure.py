@@ -165,19 +165,20 @@ def _source_text(file: str, line: int) -> str:
 def _inputs_text(task: Any) -> str:
     datasets = getattr(task, "input_datasets", None) or []
     paths: list[str] = []
+    troubles: list[str] = []
     for dataset in datasets:
         try:
             paths += list(dataset.resolved_paths)
         except Exception as error:
             # A report must come out even if what failed is finding the files.
-            paths.append(f"({type(dataset).__name__}: {_one_line(error)})")
-    if not paths:
+            troubles.append(f"{type(dataset).__name__}: {_one_line(error)}")
+    if not paths and not troubles:
         return "none" if not datasets else "data in memory"
     size = sum(os.path.getsize(path) for path in paths if os.path.isfile(path))
     lines = [f"{plural(len(paths), 'file')}, {bytes_text(size)}", *paths[:INPUT_FILES_SHOWN]]
     if len(paths) > INPUT_FILES_SHOWN:
         lines.append(f"... and {len(paths) - INPUT_FILES_SHOWN} more")
-    return "\n".join(lines)
+    return "\n".join((lines if paths else []) + troubles)
 
 
 def _limits_text(task: Any) -> str:

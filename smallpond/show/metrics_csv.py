@@ -46,7 +46,7 @@ def _row(record: JobRecord, span: Span) -> dict[str, Any]:
         for name in sorted(task._pristine_attrs):
             value = getattr(task, name, None)
             if isinstance(value, (str, Number, Enum)):
-                row[f"task_props.{name}"] = str(value) if isinstance(value, Enum) else value
+                row[f"task_props.{name}"] = _plain(value)
         for info in task.partition_infos:
             row[f"partition_infos.{info.dimension}"] = info.index
     row |= {
@@ -60,3 +60,10 @@ def _row(record: JobRecord, span: Span) -> dict[str, Any]:
     if event is not None:
         row |= {f"perf_metrics.{name}": value for name, value in event.metrics.items()}
     return row
+
+
+def _plain(value: Any) -> Any:
+    """Ids are written as the numbers they are; statuses by name."""
+    if isinstance(value, Enum):
+        return str(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value

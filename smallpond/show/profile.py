@@ -16,6 +16,8 @@ from smallpond.show.units import bytes_text, count_text, plural, seconds_text
 
 SKEW_SHOWN = 2.0
 """`profile_line` mentions skew from here on."""
+SKEW_TIME_MIN_S = 0.1
+"""Of shorter runs the times are noise."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,14 @@ def node_profiles(record: JobRecord) -> dict[int, NodeProfile]:
     """Profiles by node id, in plan order, of the nodes that have tasks."""
     record.advance()
     nodes = sorted(record.nodes.values(), key=lambda node: node.node_id)
-    return {node.node_id: _profile_of(node) for node in nodes if node.task_count}
+    return {node.node_id: _profile_of(node) for node in nodes if node.is_stage}
 
 
 def _profile_of(node: NodeRecord) -> NodeProfile:
     wall_s = 0.0
     if node.start_s is not None and node.finish_s is not None:
         wall_s = max(0.0, node.finish_s - node.start_s)
+    longest_s = max(node.elapsed_s, default=0.0)
     return NodeProfile(
         node_id=node.node_id,
         name=node.name,
@@ -74,7 +77,7 @@ def _profile_of(node: NodeRecord) -> NodeProfile:
         bytes_in=node.bytes_in,
         bytes_out=node.bytes_out,
         spilled_bytes=node.spilled_bytes,
-        time_skew=skew_ratio(node.elapsed_s),
+        time_skew=skew_ratio(node.elapsed_s) if longest_s >= SKEW_TIME_MIN_S else None,
         row_skew=skew_ratio(node.rows_each),
     )
 

@@ -53,7 +53,7 @@ class LiveRenderer:
 
 def shown_stages(record: JobRecord, rows_max: int) -> tuple[list[NodeRecord], int]:
     """The stages to show, in plan order, and how many are left out."""
-    stages = [node for node in record.nodes.values() if node.task_count]
+    stages = [node for node in record.nodes.values() if node.is_stage]
 
     def urgency(node: NodeRecord) -> tuple[int, float]:
         if node.running or (node.done_count and not node.finished):

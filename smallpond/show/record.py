@@ -88,6 +88,11 @@ class NodeRecord:
     """Rows read (or, of a source, written) by each successful run."""
 
     @property
+    def is_stage(self) -> bool:
+        """Whether there is anything to show; tasks of no node (0), such as roots, are no stage."""
+        return self.task_count > 0 and self.node_id != 0
+
+    @property
     def finished(self) -> bool:
         return self.done_count >= self.task_count
 
@@ -115,6 +120,9 @@ class JobRecord:
         self._done: set[str] = set()
         self._open: dict[str, Span] = {}
         self._waiting: deque[Event] = deque()
+        self._active_s = 0.0
+        self._active_count = 0
+        self._active_since_s = 0.0
         self._lock = threading.Lock()
 
     def append(self, event: Event) -> None:
@@ -141,10 +149,10 @@ class JobRecord:
         return len(self._open)
 
     def elapsed_s(self, now_s: float) -> float:
-        """Since the first plan started, up to the end when all plans have ended."""
-        if self.start_s is None:
-            return 0.0
-        return max(0.0, (now_s if self.finish_s is None else self.finish_s) - self.start_s)
+        """How long plans have run, without the time between one's end and the next one's start."""
+        if self._active_count == 0:
+            return self._active_s
+        return self._active_s + max(0.0, now_s - self._active_since_s)
 
     def advance(self) -> int:
         """Folds what came since the last call; returns how many events that was."""
@@ -167,6 +175,9 @@ class JobRecord:
     def _plan_started(self, event: PlanStarted) -> None:
         if self.start_s is None:
             self.start_s = event.time_s
+        if self._active_count == 0:
+            self._active_since_s = event.time_s
+        self._active_count += 1
         self.finish_s = None
         self.plans.append(event.plan)
         logical = getattr(event.plan, "logical_plan", None)
@@ -195,8 +206,6 @@ class JobRecord:
         node.running += 1
         if node.start_s is None:
             node.start_s = event.time_s
-        if self.start_s is None:
-            self.start_s = event.time_s
         run = str(event.runtime_id)
         span = Span(event.key, node.node_id, run, event.worker or "scheduler", event.time_s)
         replaced = self._open.get(run)
@@ -254,9 +263,12 @@ class JobRecord:
             node.skipped_count += 1
 
     def _plan_finished(self, event: PlanFinished) -> None:
-        for span in list(self._open.values()):
-            self._close(span, event.time_s, LOST)
-        self.finish_s = event.time_s
+        self._active_count -= 1
+        if self._active_count == 0:
+            for span in list(self._open.values()):
+                self._close(span, event.time_s, LOST)
+            self._active_s += event.time_s - self._active_since_s
+            self.finish_s = event.time_s
         self.success = event.success and self.success is not False
 
     def _close(self, span: Span, time_s: float, status: str) -> None:

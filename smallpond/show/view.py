@@ -52,7 +52,9 @@ class JobView:
         self.progress = progress is not False
         self.shared_log_root = Path(shared_log_root) if shared_log_root else None
         self.record = JobRecord()
-        self._display = ProgressDisplay(self.record, stream=stream)
+        """Of all plans together: for profiles and files."""
+        self._stream = stream
+        self._display: ProgressDisplay | None = None
         self._watching = 0
         self._lock = threading.Lock()
 
@@ -62,15 +64,20 @@ class JobView:
         scheduler.subscribe(self.record.append)
         with self._lock:
             self._watching += 1
-            if self.progress and self._watching == 1:
+            if self.progress and self._display is None:
+                # Progress is that of what runs now; a session may have run much before.
+                self._display = ProgressDisplay(JobRecord(), stream=self._stream)
                 self._display.start()
+            if self._display is not None:
+                scheduler.subscribe(self._display.record.append)
         try:
             yield
         finally:
             with self._lock:
                 self._watching -= 1
-                if self._watching == 0:
+                if self._watching == 0 and self._display is not None:
                     self._display.stop()
+                    self._display = None
             self.record.advance()
 
     def profiles(self) -> Mapping[int, NodeProfile]:

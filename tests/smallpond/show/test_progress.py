@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_short_jobs_and_silent_ones_show_nothing(tmp_path: Path) -> None:
         stream = io.StringIO()
         view = JobView(tmp_path, progress=progress, stream=stream)
         with view.watch(Source()):
-            running = view._display._thread is not None
+            running = "smallpond-progress" in {thread.name for thread in threading.enumerate()}
         assert running == (progress is None)
         assert stream.getvalue() == ""
 
@@ -143,6 +144,25 @@ def test_live_table_on_a_terminal(tmp_path: Path) -> None:
     assert "\x1b[" in text
     assert "4/8" in text
     assert "4.0 GiB" in text
+
+
+def test_progress_is_that_of_what_runs_now(tmp_path: Path) -> None:
+    """Goal: the second job of a session starts at zero. Oracle: its line, and the view's sums."""
+
+    class Source:
+        def __init__(self, tasks: int) -> None:
+            self.plan = flat_plan(tmp_path, [tasks])
+
+        def subscribe(self, callback: Callable[[object], None]) -> None:
+            callback(PlanStarted(START_S, self.plan))
+
+    view = JobView(tmp_path)
+    for tasks in (3, 5):
+        with view.watch(Source(tasks)):
+            assert view._display is not None
+            record = view._display.record
+            assert progress_sentence(record, START_S).startswith(f"0/{tasks + 1} tasks")
+    assert view.record.elapsed_s(START_S) == 0.0
 
 
 def test_stages_that_work_are_shown_first(tmp_path: Path) -> None:

@@ -35,6 +35,23 @@ def test_counts_of_a_finished_job(tmp_path: Path) -> None:
     assert record.elapsed_s(START_S + 999) == pytest.approx(4.01)
 
 
+def test_time_between_jobs_is_not_time_of_jobs(tmp_path: Path) -> None:
+    """Goal: a session that idles does not run. Oracle: two plans of a second, one hour apart,
+    the second of them beside a third.
+    """
+    record = JobRecord()
+    for begin_s, end_s in ((0.0, 1.0), (3600.0, 3602.0)):
+        record.append(PlanStarted(begin_s, flat_plan(tmp_path, [1])))
+        if begin_s:
+            record.append(PlanStarted(begin_s + 1, flat_plan(tmp_path, [1])))
+            record.append(PlanFinished(end_s - 0.5, True))
+            record.advance()
+            assert record.elapsed_s(begin_s + 1.75) == pytest.approx(2.75)
+        record.append(PlanFinished(end_s, True))
+    record.advance()
+    assert record.elapsed_s(9999.0) == pytest.approx(3.0)
+
+
 def test_a_task_is_done_once_though_a_speculative_copy_also_finishes(tmp_path: Path) -> None:
     """Goal: tasks count once. Method: two attempts succeed. Oracle: one done, rows once."""
     plan = flat_plan(tmp_path, [1])
