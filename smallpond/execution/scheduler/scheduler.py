@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from smallpond.common import DEFAULT_MAX_FAIL_COUNT, DEFAULT_MAX_RETRY_COUNT
+from smallpond.common import DEFAULT_MAX_FAIL_COUNT, DEFAULT_MAX_RETRY_COUNT, SmallpondError
 from smallpond.execution import events
 from smallpond.execution.journal import Journal, TaskRecord, journal_of, record_of
 from smallpond.execution.scheduler.attempts import Recovery, attempt_of
@@ -34,6 +34,7 @@ from smallpond.execution.scheduler.ready import ReadyQueue, group_of
 from smallpond.execution.scheduler.resume import needed_tasks, usable_records
 from smallpond.execution.scheduler.speculation import Speculation
 from smallpond.execution.scheduler.state import SchedulerState
+from smallpond.execution.scheduler.telling import finished_event, started_event
 from smallpond.execution.task.discard import tree_discard
 from smallpond.execution.task.identity import plan_identities
 from smallpond.execution.workitem import WorkStatus
@@ -183,6 +184,10 @@ class Scheduler(SchedulerState):
 
             task.dataset = ParquetDataSet(["*"], root_dir=record.folder)
         task.status = WorkStatus.SUCCEED
+        number, epoch, retry = record.run_id.split(".")
+        if int(number) == task.id:
+            # The same task of the same plan: its folder is found by its name as well.
+            task.sched_epoch, task.retry_count = int(epoch), int(retry)
         task.perf_metrics.update(record.metrics)
         self._succeeded(task)
         self._tell(events.TaskSkipped(time.time(), task.key))
@@ -325,17 +330,7 @@ class Scheduler(SchedulerState):
 
     def _tell_started(self, attempt: Task, worker: str) -> None:
         if self._subscribers:
-            self._tell(
-                events.TaskStarted(
-                    time_s=time.time(),
-                    key=attempt.key,
-                    node_id=attempt.node_id,
-                    runtime_id=attempt.runtime_id,
-                    worker=worker,
-                    cpu_limit=attempt.cpu_limit,
-                    memory_limit=attempt.memory_limit,
-                )
-            )
+            self._tell(started_event(attempt, worker))
 
     def _speculate(self) -> None:
         now = time.monotonic()
@@ -368,7 +363,8 @@ class Scheduler(SchedulerState):
         attempt.finish_time = attempt.finish_time or time.time()
         attempt.exec_id = completion.worker
         self.finished_tasks[attempt.runtime_id] = attempt
-        self._tell_finished(completion)
+        if self._subscribers:
+            self._tell(finished_event(completion))
         if attempt.key in self.succeeded_tasks:
             return
         if attempt.status == WorkStatus.SUCCEED:
@@ -440,39 +436,10 @@ class Scheduler(SchedulerState):
                 executor.stop()
 
     def _fail(self, task: Task, error: BaseException | None, reason: str = "") -> None:
-        from smallpond.common import SmallpondError
-
         self.failure = error or SmallpondError(f"{task.key} failed: {reason}")
         self.failed_task = task
         self.sched_running = False
         logger.error("%s ends the job: %s", task.key, reason or error)
-
-    def _tell_finished(self, completion: Completion) -> None:
-        if not self._subscribers:
-            return
-        attempt = completion.task
-        metrics = attempt.perf_metrics
-        files = attempt._output_files or ()
-        cpu_s = sum(metrics.get(f"{one} mode cpu time (secs)", 0.0) for one in ("user", "system"))
-        self._tell(
-            events.TaskFinished(
-                time_s=time.time(),
-                key=attempt.key,
-                node_id=attempt.node_id,
-                runtime_id=attempt.runtime_id,
-                worker=completion.worker,
-                status=attempt.status,
-                elapsed_s=attempt.elapsed_time,
-                cpu_s=completion.cpu_s if completion.cpu_s >= 0 else float(cpu_s),
-                rss_max_bytes=completion.rss_max_bytes,
-                rows_in=int(metrics.get("num input rows", -1)),
-                rows_out=int(metrics.get("num output rows", -1)),
-                bytes_in=int(metrics.get("num input bytes", -1)),
-                bytes_out=sum(size for _, size in files) if attempt._output_files else -1,
-                metrics=dict(metrics),
-                error=attempt.exception,
-            )
-        )
 
     def _end(self) -> None:
         for attempt in list(self._running.values()):

@@ -67,11 +67,16 @@ _NOT_PARAMETERS = frozenset(
         "_dataset_ref",
         "_identity",
         "_output_files",
+        "_partition_infos",
         "__dict__",
         "__weakref__",
     ]
 )
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray)
+# Members of classes that Python keeps for itself, some of them only after first use.
+_NOT_CODE = frozenset(
+    ["__dict__", "__weakref__", "__doc__", "__module__", "__slots__", "__slotnames__"]
+)
 # What data sets remember for speed, filled in or not as it happens.
 _DATASET_CACHES = frozenset(
     [
@@ -209,7 +214,7 @@ class Digest:
         members = {
             key: member
             for key, member in sorted(vars(cls).items())
-            if key not in ("__dict__", "__weakref__", "__doc__", "__module__", "__slots__")
+            if key not in _NOT_CODE
             and not isinstance(member, (types.MemberDescriptorType, types.GetSetDescriptorType))
             and not key.startswith(("__abc", "_abc", "__static_attributes__", "__firstlineno__"))
         }
