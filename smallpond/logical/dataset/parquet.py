@@ -88,8 +88,12 @@ class ParquetDataSet(DataSet):
         parts = [dataset for dataset in datasets if isinstance(dataset, ParquetDataSet)]
         assert len(parts) == len(datasets)
         first = parts[0]
+        # "Whatever the task wrote" may be nothing, which a pattern among others may not.
+        paths = [
+            part.resolved_paths if part.paths == ["*"] else part.absolute_paths for part in parts
+        ]
         merged = ParquetDataSet(
-            [path for part in parts for path in part.absolute_paths],
+            [path for part_paths in paths for path in part_paths],
             None,
             any(part.recursive for part in parts),
             first.columns,
