@@ -88,7 +88,7 @@ def profile_line(profile: NodeProfile) -> str:
     if profile.done_count < profile.task_count:
         parts.append(f"{count_text(profile.done_count)} done")
     if profile.skipped_count:
-        parts.append(f"{count_text(profile.skipped_count)} taken from the journal")
+        parts.append(f"{count_text(profile.skipped_count)} reused")
     if profile.wall_s or profile.cpu_s:
         parts += [seconds_text(profile.wall_s), f"CPU {seconds_text(profile.cpu_s)}"]
     if profile.rss_max_bytes > 0:

@@ -21,7 +21,7 @@ def progress_sentence(record: JobRecord, now_s: float) -> str:
         parts.append(f"{count_text(record.running_count)} running")
     skipped = sum(node.skipped_count for node in nodes)
     if skipped:
-        parts.append(f"{count_text(skipped)} taken from the journal")
+        parts.append(f"{count_text(skipped)} reused")
     if record.retries:
         parts.append(plural(len(record.retries), "retry"))
     if record.failures:
