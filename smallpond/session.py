@@ -45,9 +45,7 @@ class SessionBase:
         super().__init__()
         self._ctx = Context()
         self.config, self._platform = Config.from_args_and_env(**kwargs)
-        self._options = {
-            name: value for name, value in kwargs.items() if value is not None
-        }
+        self._options = {name: value for name, value in kwargs.items() if value is not None}
         self._runtime_ctx = RuntimeContext(
             job_id=JobId(hex=self.config.job_id),
             job_time=self.config.job_time,

@@ -25,9 +25,7 @@ class GroupedFrame:
         items = [*aggregates, *(f"({text}) as {quoted(name)}" for name, text in named.items())]
         if not items and not self.keys:
             raise InvalidArgument("agg: give at least one aggregate")
-        node = AggregateNode(
-            self.frame.session._ctx, self.frame.plan, self.keys, items, udfs=udfs
-        )
+        node = AggregateNode(self.frame.session._ctx, self.frame.plan, self.keys, items, udfs=udfs)
         return self.frame._derived(node)
 
     def count(self) -> DataFrame:

@@ -45,9 +45,7 @@ def joined(
     checked(spec, left_names, right_names)
     shared = keys[0] is not None and kind != "asof"
     columns = output_columns(spec, left_names, right_names, suffix, shared)
-    node = JoinNode(
-        left.session._ctx, left.plan, right.plan, spec, columns, strategy, **options
-    )
+    node = JoinNode(left.session._ctx, left.plan, right.plan, spec, columns, strategy, **options)
     result = left._derived(node)
     result.need_recompute = left.need_recompute or right.need_recompute
     return result

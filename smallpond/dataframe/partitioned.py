@@ -139,9 +139,7 @@ class PartitionedOperations:
     def _rows(
         self, process: Any, options: dict[str, Any], schema: arrow.Schema | None = None
     ) -> DataFrame:
-        node = ArrowBatchNode(
-            self.session._ctx, (self.plan,), process_func=process, **options
-        )
+        node = ArrowBatchNode(self.session._ctx, (self.plan,), process_func=process, **options)
         mark(node, options, is_row_function=True)
         if schema is not None:
             declare(node, schema)

@@ -62,9 +62,7 @@ def sort_keys(
     flags = [descending] * len(found) if isinstance(descending, bool) else list(descending)
     if len(flags) != len(found):
         raise InvalidArgument(f"sort: {len(flags)} directions for {len(found)} columns")
-    return [
-        reversed_key(key) if flag else key for key, flag in zip(found, flags, strict=True)
-    ]
+    return [reversed_key(key) if flag else key for key, flag in zip(found, flags, strict=True)]
 
 
 def ordered_expressions(key: str, nulls_last: bool) -> list[str]:
@@ -76,8 +74,14 @@ def ordered_expressions(key: str, nulls_last: bool) -> list[str]:
     result = []
     for order in modifiers[0]["orders"]:
         direction = "desc" if order["type"] == "DESCENDING" else "asc"
-        given = {"ORDERS_NULLS_FIRST": "first", "NULLS FIRST": "first", "NULLS LAST": "last",
-                 "ORDERS_NULLS_LAST": "last", "NULLS_FIRST": "first", "NULLS_LAST": "last"}
+        given = {
+            "ORDERS_NULLS_FIRST": "first",
+            "NULLS FIRST": "first",
+            "NULLS LAST": "last",
+            "ORDERS_NULLS_LAST": "last",
+            "NULLS_FIRST": "first",
+            "NULLS_LAST": "last",
+        }
         nulls = given.get(order["null_order"], default)
         text = expression_text(order["expression"])
         result.append(f"{text} {direction} nulls {nulls}")

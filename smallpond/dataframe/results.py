@@ -96,9 +96,7 @@ class Results:
         except ImportError as error:
             raise MissingDependency("to_torch needs PyTorch: pip install torch") from error
         table = self.to_arrow()
-        names = columns or [
-            field.name for field in table.schema if is_number(field.type)
-        ]
+        names = columns or [field.name for field in table.schema if is_number(field.type)]
         return {
             name: torch.as_tensor(table.column(name).to_numpy(zero_copy_only=False))
             for name in names

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from smallpond.logical.dataset import DataSet
 
 
-
 class TaskFailed(SmallpondError, RuntimeError):
     """A job ended because one of its tasks failed; the message is the task's report."""
 
@@ -56,8 +55,9 @@ def compute(session: Session, frames: Sequence[DataFrame]) -> None:
     planner.node_to_tasks = session._node_to_tasks
     tasks = [task for node in dict.fromkeys(optimized) for task in planner.visit(node)]
     for frame, node in zip(frames, optimized, strict=True):
-        if frame.need_recompute:
-            forget(planner.visit(node))
+        number = getattr(frame.plan, "write_number", 0)
+        if frame.need_recompute or number:
+            renamed(planner.visit(node), uuid.uuid4().hex if frame.need_recompute else str(number))
     context = session._runtime_ctx
     root = RootTask(context, tasks, [PartitionInfo()])
     plan = LogicalPlan(session._ctx, RootNode(session._ctx, tuple(dict.fromkeys(optimized))))
@@ -79,11 +79,10 @@ def optimize(session: Session, frames: Sequence[DataFrame]) -> None:
         frame.optimizer = optimizer
 
 
-def forget(tasks: Sequence[Task]) -> None:
-    """Give tasks identities that no journal has, so that they run again."""
-    nonce = uuid.uuid4().hex
+def renamed(tasks: Sequence[Task], salt: str) -> None:
+    """Give tasks identities of their own, so that results of equal tasks do not stand for them."""
     for task in tasks:
-        task._identity = sha256(f"{task.key} {nonce}".encode()).hexdigest()
+        task._identity = sha256(f"{task.identity} {salt}".encode()).hexdigest()
 
 
 def scheduled(session: Session, plan: object) -> None:
@@ -114,5 +113,3 @@ def failure_of(scheduler: Scheduler) -> Exception:
     failed = TaskFailed(text)
     failed.__cause__ = error
     return failed
-
-

@@ -26,8 +26,10 @@ def known_schema(frame: DataFrame) -> Schema:
         learn(frame)
         schema = finder.known.get(frame.plan)
     if schema is None:
-        raise SmallpondError(f"the schema of {frame.plan!r} (made at {frame.plan.location}) is "
-                             "not known: it has no rows and no declared types")
+        raise SmallpondError(
+            f"the schema of {frame.plan!r} (made at {frame.plan.location}) is "
+            "not known: it has no rows and no declared types"
+        )
     return schema
 
 

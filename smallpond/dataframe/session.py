@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ class Session(SessionBase):
         # The node whose tasks hold the result of a plan, by the id of the plan's node.
         self._results: dict[int, Node] = {}
         self._schemas = SchemaFinder()
+        # How often each folder was written to.
+        self._writes: Counter[str] = Counter()
         self._run_lock = threading.RLock()
         self._failed = False
         self._shutdown_called = False
@@ -173,13 +176,11 @@ class Session(SessionBase):
 
     def from_items(self, items: list[Any]) -> DataFrame:
         """Python objects: dicts are rows, anything else is the column `item`."""
-        import pyarrow as arrow
+        from smallpond.dataframe.items import table_of_items
 
         if not isinstance(items, list) or not items:
             raise InvalidArgument("items must be a list that is not empty")
-        if isinstance(items[0], dict):
-            return self.from_arrow(arrow.Table.from_pylist(items))
-        return self.from_arrow(arrow.table({"item": items}))
+        return self.from_arrow(table_of_items(items))
 
     def from_pandas(self, df: pd.DataFrame) -> DataFrame:
         """A pandas frame."""

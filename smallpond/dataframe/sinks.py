@@ -118,7 +118,22 @@ class Sinks:
             raise InvalidArgument(
                 f"cannot write to the URL {path}: mount it, or write to a folder and copy that"
             )
-        sink = DataSinkNode(
-            self.session._ctx, (plan,), os.path.abspath(path), type="link_or_copy", mode=mode
-        )
+        target = os.path.abspath(path)
+        if mode == "error" and has_files(target):
+            raise InvalidArgument(
+                f"{target} already holds files; write with mode='overwrite', 'append' or 'ignore'"
+            )
+        sink = DataSinkNode(self.session._ctx, (plan,), target, type="link_or_copy", mode=mode)
+        # The same rows written to the same place once more are another job, not one that is done.
+        numbered: Any = sink
+        numbered.write_number = self.session._writes[target]
+        self.session._writes[target] += 1
         return self._derived(sink)
+
+
+def has_files(folder: str) -> bool:
+    """Whether a folder holds anything that is not hidden."""
+    try:
+        return any(not name.startswith(".") for name in os.listdir(folder))
+    except FileNotFoundError:
+        return False

@@ -10,6 +10,7 @@ others are written out as files of their own.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -72,6 +73,11 @@ class DataSinkTask(Task):
         return self.type != "manifest"
 
     @property
+    def keep_folders(self) -> bool:
+        """Whether the inputs were written in `key=value` folders, which then are kept."""
+        return any(getattr(one, "keep_folders", False) for one in self.input_datasets)
+
+    @property
     def target_dir(self) -> str:
         """The user's folder."""
         assert self.output_root is not None
@@ -130,8 +136,10 @@ class DataSinkTask(Task):
         return True
 
     def _bring_near(self, files: list[str], pool: ThreadPoolExecutor) -> bool:
-        names = unique_names(files)
+        names = unique_names(files, keep_folders=self.keep_folders)
         targets = [os.path.join(self.runtime_output_abspath, name) for name in names]
+        for folder in {os.path.dirname(target) for target in targets}:
+            os.makedirs(folder, exist_ok=True)
         how: Placement = "copy" if self.type == "copy" else "link_or_copy"
         # Rows of a part of a file have been written where they belong.
         away = [pair for pair in zip(files, targets, strict=True) if pair[0] != pair[1]]
@@ -147,13 +155,17 @@ class DataSinkTask(Task):
         if len(kinds) == 1 and kinds <= {CsvDataSet, JsonDataSet}:
             self.dataset = self.input_datasets[0]._init_file_partitions(1)[0]
         self.dataset.reset(paths, None)
+        if self.keep_folders:
+            self.dataset.keep_folders = True  # type: ignore[attr-defined]
         # These are files: a name that looks like a pattern is not to be expanded.
         self.dataset._absolute_paths = self.dataset._resolved_paths = sorted(paths)
 
 
-def unique_names(paths: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+def unique_names(
+    paths: Sequence[str], taken: Iterable[str] = (), keep_folders: bool = False
+) -> list[str]:
     """A file name for each path: its own, or with an index when names would collide."""
-    names = [os.path.basename(path) for path in paths]
+    names = [partitioned_name(path) if keep_folders else os.path.basename(path) for path in paths]
     if len({*names, *taken}) == len(names) + len(set(taken)):
         return names
     pures = [PurePath(name) for name in names]
@@ -161,11 +173,18 @@ def unique_names(paths: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     indexed = []
     shift = 0
     for index, pure in enumerate(pures):
-        while (name := f"{pure.stem}.{index + shift}{pure.suffix}") in used:
+        while (name := str(pure.with_stem(f"{pure.stem}.{index + shift}"))) in used:
             shift += len(paths)
         used.add(name)
         indexed.append(name)
     return indexed
+
+
+def partitioned_name(path: str) -> str:
+    """The name of a file with the `key=value` folders that it lies in."""
+    pure = PurePath(path)
+    folders = list(itertools.takewhile(lambda name: "=" in name, reversed(pure.parts[:-1])))
+    return os.path.join(*reversed(folders), pure.name)
 
 
 def manifest_lines(path: str) -> list[str]:

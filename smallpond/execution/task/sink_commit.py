@@ -98,7 +98,7 @@ class SinkCommit:
     def _replace(self, files: list[str]) -> list[str]:
         from smallpond.execution.task.sink import unique_names
 
-        names = unique_names(files)
+        names = unique_names(files, keep_folders=self.task.keep_folders)
         paths = [os.path.join(self.target, name) for name in names]
         self._stage(files, names)
         manifest = os.path.join(self.staging, self.task.manifest_filename)
@@ -114,15 +114,16 @@ class SinkCommit:
         from smallpond.execution.task.sink import manifest_lines, unique_names
 
         present = set(self._entries())
-        names = unique_names(files, present)
+        names = unique_names(files, present, keep_folders=self.task.keep_folders)
         paths = [os.path.join(self.target, name) for name in names]
         self._stage(files, names)
         listed = manifest_lines(os.path.join(self.target, self.task.manifest_filename))
         if not listed:
             listed = self._present_files()
         self._write_intent(names, "append")
-        for name in names:
-            os.rename(os.path.join(self.staging, name), os.path.join(self.target, name))
+        for name, path in zip(names, paths, strict=True):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            os.rename(os.path.join(self.staging, name), path)
         self._replace_manifest([*listed, *paths])
         return paths
 
@@ -132,6 +133,8 @@ class SinkCommit:
         shutil.rmtree(self.staging, ignore_errors=True)
         os.makedirs(self.staging)
         targets = [os.path.join(self.staging, name) for name in names]
+        for folder in {os.path.dirname(target) for target in targets}:
+            os.makedirs(folder, exist_ok=True)
         list(self.pool.map(lambda a, b: place_file(a, b, "link_or_symlink"), files, targets))
 
     def _replace_manifest(self, paths: list[str]) -> None:
@@ -174,7 +177,11 @@ class SinkCommit:
             return None
         paths = [os.path.join(self.target, name) for name in intent["names"]]
         listed = set(manifest_lines(os.path.join(self.target, self.task.manifest_filename)))
-        if len(paths) == len(files) and listed.issuperset(paths) and all(map(os.path.exists, paths)):
+        if (
+            len(paths) == len(files)
+            and listed.issuperset(paths)
+            and all(map(os.path.exists, paths))
+        ):
             logger.info("%s: an earlier attempt had published %s", self.task.key, self.target)
             return paths
         if intent["how"] == "append":
@@ -200,7 +207,8 @@ class SinkCommit:
         for folder in {os.path.dirname(path) for path in files if path.startswith(root + os.sep)}:
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
-                os.rmdir(os.path.dirname(folder))
+                # Upwards as far as folders are empty.
+                os.removedirs(os.path.dirname(folder))
         shutil.rmtree(self.staging, ignore_errors=True)
         shutil.rmtree(self.task.runtime_output_abspath, ignore_errors=True)
         for folder in (os.path.dirname(self.task.runtime_output_abspath), root):

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from smallpond.logical.dataset import DataSet
     from smallpond.logical.udf import UDFContext
 
+# An input of so little is read faster than a worker starts.
+INLINE_ROWS_MAX = 10_000
+INLINE_FILE_BYTES_MAX = 1 << 20
+INLINE_FILES_MAX = 8
+
 _HUGEINT = re.compile(r"\bU?HUGEINT\b")
 
 
@@ -112,6 +117,14 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
         """Bytes of input at a time with `batched_processing`."""
         return max(1, self.memory_limit // 2)
 
+    @property
+    def exec_inline(self) -> bool:
+        """A little data and no code of the user's: not worth a process."""
+        inputs = self.input_datasets or []
+        if self.udfs or not inputs or self.retry_count:
+            return False
+        return sum(small_rows(dataset) for dataset in inputs) <= INLINE_ROWS_MAX
+
     def cleanup(self) -> None:
         self.query_udfs = []
         super().cleanup()
@@ -169,7 +182,7 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
         setting = "SELECT current_setting('preserve_insertion_order')"
         ordered = has_outer_order(sql) or self.fetch(conn, setting)[0][0] is True
         if ordered:
-            conn.execute("SET preserve_insertion_order = true")
+            self.fetch(conn, "SET preserve_insertion_order = true")
         if self.materialize_in_memory:
             self.exec_query(conn, f"CREATE OR REPLACE TEMP TABLE temp_query_result AS {sql}")
             sql = "SELECT * FROM temp_query_result"
@@ -214,6 +227,23 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
             path = os.path.join(path, f"{filename}.parquet")
         escaped = path.replace("'", "''")
         return f"COPY (\n{query}\n) TO '{escaped}' ({', '.join(options)})"
+
+
+def small_rows(dataset: DataSet) -> int:
+    """The rows of a data set that knows them at once; of others more than is small."""
+    from smallpond.logical.dataset import ArrowTableDataSet, ParquetDataSet
+
+    if isinstance(dataset, ArrowTableDataSet):
+        return dataset.num_rows
+    if isinstance(dataset, ParquetDataSet):
+        ranges = dataset._resolved_row_ranges
+        if ranges is not None:
+            return sum(one.num_rows for one in ranges)
+        paths = dataset.resolved_paths
+        local = len(paths) <= INLINE_FILES_MAX and all(os.path.exists(path) for path in paths)
+        if local and sum(map(os.path.getsize, paths)) <= INLINE_FILE_BYTES_MAX:
+            return dataset.num_rows
+    return INLINE_ROWS_MAX + 1
 
 
 def _narrowed(sql: str, wide: list[tuple[str, str]], kind: str) -> str:

@@ -192,9 +192,7 @@ class ExchangeLowering(Lowering):
             ends.append(ended(gathered(aligned, self.settings), self.settings))
         united = UnionNode(node.ctx, tuple(ends))
         count = sum(stage.count for stage in stages)
-        split = EvenlyDistributedPartitionNode(
-            node.ctx, (united,), count, partition_by_rows=True
-        )
+        split = EvenlyDistributedPartitionNode(node.ctx, (united,), count, partition_by_rows=True)
         united.location = split.location = node.location
         return replace(plain(split, count), ordered=all(stage.ordered for stage in stages))
 

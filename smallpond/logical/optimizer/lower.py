@@ -138,9 +138,7 @@ class Lowering:
     def relational(self, node: RelationalNode) -> Stage:
         """The operation over whole inputs in one task."""
         stages = [gathered(self.stage(dep), self.settings) for dep in node.input_deps]
-        ordered = isinstance(node, SortNode) or (
-            False if isinstance(node, UNORDERED) else None
-        )
+        ordered = isinstance(node, SortNode) or (False if isinstance(node, UNORDERED) else None)
         return composed(
             node.query(), stages, node, udfs=node.udfs, options=node.options, ordered=ordered
         )
@@ -159,16 +157,16 @@ class Lowering:
         stages = [self.stage(dep) for dep in node.input_deps]
         text = Sql.of_template(node.sql_queries[-1])
         single = len(node.sql_queries) == 1 and is_select(text)
-        if not single or type(node) not in (SqlEngineNode, FilterNode, MapNode) or not (
-            has_fusable_options(node)
+        if (
+            not single
+            or type(node) not in (SqlEngineNode, FilterNode, MapNode)
+            or not (has_fusable_options(node))
         ):
             return self.unfused(node, stages)
         if any(stage.count > 1 and stage.free for stage in stages) and not (
             len(stages) == 1 and is_rowwise(parse_text(text))
         ):
-            stages = [
-                gathered(stage, self.settings) if stage.free else stage for stage in stages
-            ]
+            stages = [gathered(stage, self.settings) if stage.free else stage for stage in stages]
         if max((stage.count for stage in stages), default=1) > 1:
             # A query on one partition must not be evaluated again in each task of the others.
             stages = [cut(one, self.settings) if one.count == 1 else one for one in stages]

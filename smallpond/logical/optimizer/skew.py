@@ -93,9 +93,7 @@ def heavy_keys(
     return HeavyKeys(found) if found else None
 
 
-def sampled(
-    lowering: ExchangeLowering, node: Node
-) -> tuple[Stage, list[DataSourceNode]] | None:
+def sampled(lowering: ExchangeLowering, node: Node) -> tuple[Stage, list[DataSourceNode]] | None:
     """The query of a node over its sources alone; None when it is more than row-wise."""
     if isinstance(node, DataSourceNode):
         return Stage((node,), IDENTITY), [node]

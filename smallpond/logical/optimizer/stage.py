@@ -159,9 +159,7 @@ def ended(stage: Stage, settings: OptimizerSettings) -> Node:
     kind: Any = SqlEngineNode
     if "file_format" in options:
         from smallpond.logical.relational.write import FileWriteNode as kind
-    node: Node = kind(
-        origin.ctx, stage.inputs, queries, udfs=list(stage.udfs) or None, **options
-    )
+    node: Node = kind(origin.ctx, stage.inputs, queries, udfs=list(stage.udfs) or None, **options)
     node.location = origin.location
     return node
 
@@ -175,8 +173,13 @@ def cut(stage: Stage, settings: OptimizerSettings) -> Stage:
     """The same rows, written once by tasks of their own."""
     if stage.is_plain:
         return stage
-    return replace(plain(ended(stage, settings)), count=stage.count, free=stage.free,
-                   ordered=stage.ordered, keys=stage.keys)
+    return replace(
+        plain(ended(stage, settings)),
+        count=stage.count,
+        free=stage.free,
+        ordered=stage.ordered,
+        keys=stage.keys,
+    )
 
 
 def gathered(stage: Stage, settings: OptimizerSettings) -> Stage:

@@ -127,7 +127,8 @@ def parquet_estimate(dataset: DataSet, size: float) -> Estimate:
             metadata = parquet.read_metadata(path)
             rows += metadata.num_rows
             raw += sum(
-                metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
+                metadata.row_group(group).total_byte_size
+                for group in range(metadata.num_row_groups)
             )
             seen += Path(path).stat().st_size
     except (OSError, ValueError):

@@ -26,5 +26,3 @@ class SelectNode(RelationalNode):
 
     def detail(self) -> str:
         return ", ".join(self.expressions)
-
-

@@ -91,17 +91,22 @@ class FileWriteTask(SqlEngineTask):
             target = os.path.join(folder, f"{filename}.{form.suffix}")
         return f"COPY (\n{query}\n) TO {text_literal(target)} ({', '.join(options)})"
 
-    @property
-    def output(self) -> DataSet:
-        if self.dataset is not None:
-            return self.dataset
+    def run(self) -> bool:
+        done = super().run()
+        self.dataset = self.written()
+        return done
+
+    def written(self) -> DataSet:
+        """The files, where they will be when the task has ended."""
         from smallpond.logical.dataset import FileSet, ParquetDataSet
 
         depth = "/".join(["*"] * (len(self.file_format.partition_by) + 1))
         pattern = f"{depth}.{self.file_format.suffix}"
-        if self.file_format.name == "parquet":
-            return ParquetDataSet([pattern], root_dir=self.final_output_abspath)
-        return FileSet([pattern], root_dir=self.final_output_abspath)
+        kind: Any = ParquetDataSet if self.file_format.name == "parquet" else FileSet
+        dataset: DataSet = kind([pattern], root_dir=self.final_output_abspath)
+        # Tells a sink that `key=value` folders are part of the names.
+        dataset.keep_folders = bool(self.file_format.partition_by)  # type: ignore[attr-defined]
+        return dataset
 
 
 def option_text(value: Any) -> str:

@@ -49,7 +49,7 @@ def keeps_count(query: str) -> bool:
     tree = query_tree(query)
     if tree is None or not is_rowwise(query) or tree.get("where_clause"):
         return False
-    return not any(function_name(one) in ("unnest", "generate_subscripts") or
-                   one.get("type") == "UNNEST" for one in trees_inside(tree))
-
-
+    return not any(
+        function_name(one) in ("unnest", "generate_subscripts") or one.get("type") == "UNNEST"
+        for one in trees_inside(tree)
+    )
