@@ -59,6 +59,7 @@ class Executor:
         self._granted: dict[str, dict[Any, float]] = {}
         self._heard_s = 0.0
         self._checked_s = 0.0
+        self._beat_s = 0.0
         self._stop_request: StopExecutor | None = None
         self._leave_s = 0.0
 
@@ -243,8 +244,11 @@ class Executor:
         if now_s - self._checked_s < 1.0:
             return True
         self._checked_s = now_s
-        scheduler = presence_read(str(Path(self.ctx.queue_root, SCHEDULER_PRESENCE_NAME)))
-        if presence_is_dead(scheduler):
+        path = Path(self.ctx.queue_root, SCHEDULER_PRESENCE_NAME)
+        if (beat_s := _mtime_s(path)) != self._beat_s:
+            self._beat_s = beat_s
+            self._heard_s = now_s
+        if presence_is_dead(presence_read(str(path))):
             logger.error("the scheduler's process is gone: leaving")
             return False
         quiet_s = now_s - self._heard_s
@@ -252,7 +256,7 @@ class Executor:
             logger.error("the job's scheduler has ended: leaving")
             return False
         if quiet_s > 2 * self.ctx.secs_executor_probe_timeout:
-            logger.error("no probe for %.1f s: leaving", quiet_s)
+            logger.error("no sign of a scheduler for %.1f s: leaving", quiet_s)
             return False
         return True
 
@@ -274,6 +278,13 @@ class Executor:
         for gpu, part in gpus.items():
             self.local_gpus[gpu] += part
             assert self.local_gpus[gpu] <= 1.0 + 1e-6, f"GPU {gpu} was given back twice"
+
+
+def _mtime_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _job_runs(ctx: RuntimeContext) -> bool:

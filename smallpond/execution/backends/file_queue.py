@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from smallpond.common import SmallpondError, WorkerLost
 from smallpond.execution.backends.outcome import outcome_copy
-from smallpond.execution.backends.presence import presence_write
+from smallpond.execution.backends.presence import Heartbeat
 from smallpond.execution.backends.remote import (
     EVERYTHING,
     SCHEDULER_PRESENCE_NAME,
@@ -47,6 +47,7 @@ STOP_TIMEOUT_S = 10.0
 LOOK_INTERVAL_S = 0.25
 # How many probe timeouts without any executor are enough to give up.
 LONELY_TIMEOUTS_MAX = 10
+LONELY_MIN_S = 120.0
 LONELY_WARNING_S = 30.0
 # A queue on a shared file system is slow to answer, so tiny tasks wait at the executor.
 PREFETCH = 4
@@ -58,6 +59,7 @@ class FileQueueBackend:
     def __init__(self, launcher: ExecutorLauncher | None = None) -> None:
         self.launcher = launcher
         self._ctx: RuntimeContext | None = None
+        self._heartbeat: Heartbeat | None = None
         self._executors: dict[str, RemoteExecutor] = {}
         self._submitted: dict[str, Task] = {}
         self._ended: list[Completion] = []
@@ -79,7 +81,9 @@ class FileQueueBackend:
         self._ctx = ctx
         queue_root = Path(ctx.queue_root)
         queue_root.mkdir(parents=True, exist_ok=True)
-        presence_write(str(queue_root / SCHEDULER_PRESENCE_NAME))
+        self._heartbeat = Heartbeat(
+            str(queue_root / SCHEDULER_PRESENCE_NAME), ctx.secs_executor_probe_interval
+        )
         self._working_s = self._warned_s = time.monotonic()
         self._discover(ctx)
         for executor in self.executors:
@@ -148,7 +152,8 @@ class FileQueueBackend:
             time.sleep(PAUSE_MIN_S * 2)
         if self.launcher is not None:
             self.launcher.stop()
-        Path(ctx.queue_root, SCHEDULER_PRESENCE_NAME).unlink(missing_ok=True)
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     @property
     def _pause_max_s(self) -> float:
@@ -156,11 +161,15 @@ class FileQueueBackend:
         return min(PAUSE_MAX_S, self._ctx.secs_wq_poll_interval)
 
     def _collect(self) -> list[Completion]:
+        self._receive()
         completions, self._ended = self._ended, []
+        return completions
+
+    def _receive(self) -> None:
+        """Take in what executors have answered: results, checkpoints, probes."""
         for executor in self.executors:
             if not executor.stopped:
-                completions += self._results(executor)
-        return completions
+                self._ended += self._results(executor)
 
     def _results(self, executor: RemoteExecutor) -> list[Completion]:
         completions = []
@@ -183,6 +192,7 @@ class FileQueueBackend:
         self._looked_s = now_s
         self._discover(self._ctx)
         self._probe(self._ctx, now_s)
+        self._receive()
         changed = False
         for executor in self.executors:
             executor.check_presence()
@@ -270,7 +280,7 @@ class FileQueueBackend:
                 f"all executors have ended; their logs are in {ctx.log_root}. To see what stops "
                 f"one, run: {self.launcher.command_line()}"
             )
-        if alone_s > LONELY_TIMEOUTS_MAX * ctx.secs_executor_probe_timeout:
+        if alone_s > max(LONELY_MIN_S, LONELY_TIMEOUTS_MAX * ctx.secs_executor_probe_timeout):
             raise SmallpondError(
                 f"no executor has worked in {ctx.queue_root} for {alone_s:.0f} s; start one with "
                 f"driver.py --runtime_ctx_path {ctx.runtime_ctx_path} executor"

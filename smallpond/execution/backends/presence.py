@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import socket
+import threading
 from pathlib import Path
 
 Presence = dict[str, str | int | None]
@@ -58,6 +59,36 @@ def presence_write(path: str) -> None:
     written = Path(f"{path}.{os.getpid()}")
     written.write_text(json.dumps(record))
     written.rename(path)
+
+
+class Heartbeat:
+    """A presence whose file is touched at intervals, for those who cannot see the process.
+
+    A thread of its own does it, because the process may have nothing to do for hours and still be
+    there. The file goes with `stop`.
+    """
+
+    def __init__(self, path: str, interval_s: float) -> None:
+        presence_write(path)
+        self._path = Path(path)
+        self._ended = threading.Event()
+        thread = threading.Thread(
+            target=self._beat, args=(interval_s,), name="smallpond-heartbeat", daemon=True
+        )
+        thread.start()
+
+    def _beat(self, interval_s: float) -> None:
+        while not self._ended.wait(interval_s):
+            try:
+                os.utime(self._path)
+            except OSError:
+                # The job's folder is gone, and whoever looked at it.
+                return
+
+    def stop(self) -> None:
+        """Be there no longer."""
+        self._ended.set()
+        self._path.unlink(missing_ok=True)
 
 
 def presence_read(path: str) -> Presence:

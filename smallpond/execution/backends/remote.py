@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 PRESENCE_NAME = "presence.json"
 SCHEDULER_PRESENCE_NAME = "scheduler.json"
 EVERYTHING = "*"
+START_TIMEOUT_S = 30.0
 
 
 class ExecutorState(Enum):
@@ -281,7 +282,7 @@ class RemoteExecutor:
             return False
         if self.stop_request_acked:
             self.state = ExecutorState.STOPPED
-        elif self.dead or missed > self.ctx.max_num_missed_probes:
+        elif self.dead or missed > self._missed_max:
             self.state = ExecutorState.FAIL
         elif self.stop_request_sent:
             self.state = ExecutorState.STOPPING
@@ -295,6 +296,14 @@ class RemoteExecutor:
             return False
         self._log_change(before, missed)
         return True
+
+    @property
+    def _missed_max(self) -> float:
+        """Probes that may be unanswered; more at first, as starting takes longer than answering."""
+        allowed = self.ctx.max_num_missed_probes
+        if self.last_acked_probe.status == WorkStatus.SUCCEED:
+            return allowed
+        return max(allowed, START_TIMEOUT_S / self.ctx.secs_executor_probe_interval)
 
     def _log_change(self, before: ExecutorState, missed: int) -> None:
         if self.fail:

@@ -1,0 +1,1 @@
+"""Tests of queues, executors, the driver, and the platforms that start them."""
