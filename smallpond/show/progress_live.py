@@ -83,7 +83,7 @@ def job_table(
     for node, row in zip(stages, rows, strict=True):
         style = "green" if node.finished else ("cyan" if node.running else "dim")
         total, done = max(1, node.task_count), node.done_count
-        bar = ProgressBar(total=total, completed=done, width=BAR_COLUMNS)
+        bar = ProgressBar(total, done, BAR_COLUMNS, complete_style="cyan", finished_style="green")
         cells = (Text(row[name], style=STYLES.get(name, "")) for name in names)
         table.add_row(Text(node.name, style=style), bar, *cells)
     head = Text.assemble((title, "bold"), "  ", progress_sentence(record, now_s))

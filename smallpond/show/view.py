@@ -100,8 +100,19 @@ class JobView:
         target.write_text(plan_svg(nodes, self.profiles()))
         return target
 
+    def _nodes_run(self) -> list[Node]:
+        """The last nodes of all plans that ran, without roots that only tie them together."""
+        from smallpond.logical.node import RootNode
+
+        nodes: list[Node] = []
+        for plan in self.record.plans:
+            if plan.logical_plan is not None:
+                root = plan.logical_plan.root_node
+                nodes += root.input_deps if isinstance(root, RootNode) else [root]
+        return nodes
+
     def write_files(self) -> list[Path]:
-        """Timelines, `task_metrics.csv` and `profile.txt` into the log folder.
+        """Timelines, the plans that ran, `task_metrics.csv` and `profile.txt`, into the log folder.
 
         A job's result does not depend on them, so failing to write them is a warning.
         """
@@ -112,7 +123,7 @@ class JobView:
             metrics, profile = self.log_root / "task_metrics.csv", self.log_root / "profile.txt"
             write_metrics_csv(self.record, metrics)
             profile.write_text(self.profile_text() + "\n")
-            written += [metrics, profile]
+            written += [metrics, profile, self.write_graph(self._nodes_run())]
             if self.shared_log_root is not None:
                 self.shared_log_root.mkdir(parents=True, exist_ok=True)
                 for path in written:

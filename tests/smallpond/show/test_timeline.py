@@ -161,7 +161,7 @@ def test_view_writes_all_files_and_copies_them(tmp_path: Path) -> None:
     names = {path.name for path in view.write_files()}
     assert names == {
         "timeline_exec", "timeline_plan", "exec_timeline.html", "plan_timeline.html",
-        "task_metrics.csv", "profile.txt",
+        "task_metrics.csv", "profile.txt", "graph.svg",
     }  # fmt: skip
     for folder in ("log", "shared"):
         assert {path.name for path in (tmp_path / folder).iterdir()} == names
