@@ -80,7 +80,9 @@ class Planner(LogicalPlanVisitor[TaskGroup]):
         return ExecutionPlan(self.runtime_ctx, root_task, plan)
 
     def _output_folder(self, name: str) -> str:
-        return os.path.join(self.runtime_ctx.final_output_path or self.runtime_ctx.output_root, name)
+        return os.path.join(
+            self.runtime_ctx.final_output_path or self.runtime_ctx.output_root, name
+        )
 
     def _output_sinks(self, plan: LogicalPlan) -> dict[str, DataSinkNode]:
         """A sink for each output name; nodes of the same name share one."""
@@ -315,9 +317,7 @@ class Planner(LogicalPlanVisitor[TaskGroup]):
         assert len(node.input_deps) == 1, f"limit node accepts one input: {node.input_deps}"
         ctx = self.runtime_ctx
         inputs = self.visit(node.input_deps[0], depth + 1)
-        firsts: TaskGroup = [
-            node.create_task(ctx, [task], task.partition_infos) for task in inputs
-        ]
+        firsts: TaskGroup = [node.create_task(ctx, [task], task.partition_infos) for task in inputs]
         if len(firsts) == 1 and len(firsts[0].partition_dims) == 1:
             return firsts
         merged = node.create_merge_task(ctx, firsts, [PartitionInfo()])

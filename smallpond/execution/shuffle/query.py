@@ -87,9 +87,7 @@ class ShuffleQuery:
             f"SELECT *, {sort_key_expression(order_by)} AS {SORT_KEY} FROM {INPUT_VIEW})"
         )
 
-    def sort_keys_of(
-        self, order_by: Sequence[str], points: Sequence[Sequence[Any]]
-    ) -> list[Any]:
+    def sort_keys_of(self, order_by: Sequence[str], points: Sequence[Sequence[Any]]) -> list[Any]:
         """The sort keys of rows of plain values, compared as the input's columns are."""
         from smallpond.execution.shuffle.ranges import order_term
 
@@ -102,8 +100,8 @@ class ShuffleQuery:
         )
         keys = []
         for point in points:
-            row = self.conn.execute(f"SELECT create_sort_key({casts})", list(point)).fetchone()
-            assert row is not None
+            # All rows are fetched: a result that is not finished would block the connection.
+            [row] = self.conn.execute(f"SELECT create_sort_key({casts})", list(point)).fetchall()
             keys.append(row[0])
         assert keys == sorted(keys), f"split points are not in the order of {order_by}: {points}"
         return keys

@@ -207,5 +207,3 @@ class PartitionFilesWriter(RunBuffer):
         """Write the rest and all footers."""
         self.flush()
         self._close_files()
-
-

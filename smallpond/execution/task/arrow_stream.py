@@ -161,7 +161,9 @@ class ArrowStreamTask(ExecSqlQueryMixin, Task):
         """Bound the batch size by the memory limit, and estimate the number of batches."""
         from smallpond.logical.dataset import ParquetDataSet
 
-        ranges = [d.resolved_row_ranges for d in self.input_datasets if isinstance(d, ParquetDataSet)]
+        ranges = [
+            d.resolved_row_ranges for d in self.input_datasets if isinstance(d, ParquetDataSet)
+        ]
         nbytes = [sum(one.estimated_data_size for one in part) for part in ranges]
         rows = [sum(one.num_rows for one in part) for part in ranges]
         self.perf_metrics["num input rows"] += sum(rows)
@@ -209,7 +211,7 @@ class ArrowStreamTask(ExecSqlQueryMixin, Task):
             if self.use_duckdb_reader:
                 conn = stack.enter_context(contextlib.closing(self.connect()))
                 # Batch numbers only mean the same rows again when the order is kept.
-                conn.execute("SET preserve_insertion_order = true")
+                self.fetch(conn, "SET preserve_insertion_order = true")
             readers = [
                 dataset.to_batch_reader(batch_size=self.streaming_batch_size, conn=conn)
                 for dataset in self.input_datasets
@@ -302,9 +304,7 @@ class ArrowBatchTask(ArrowStreamTask):
 
         with contextlib.ExitStack() as stack:
             ahead: list[Iterable[Any]] = [
-                stack.enter_context(
-                    ConcurrentIter(reader) if self.background_io_thread else reader
-                )
+                stack.enter_context(ConcurrentIter(reader) if self.background_io_thread else reader)
                 for reader in input_readers
             ]
             for index, batches in enumerate(itertools.zip_longest(*ahead)):

@@ -214,7 +214,9 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
         rows_in = self.perf_metrics["num input rows"]
         rows_out = self.perf_metrics["num output rows"]
         if rows_in != rows_out:
-            raise RowCountMismatch(f"num input rows {rows_in} != num output rows {rows_out}: {self}")
+            raise RowCountMismatch(
+                f"num input rows {rows_in} != num output rows {rows_out}: {self}"
+            )
         dataset = self.input_datasets[0]
         if self.keeps_every_row and isinstance(dataset, ParquetDataSet):
             expected = dataset.num_rows

@@ -60,9 +60,7 @@ class PartitionProducerTask(Task):
         self.partitioned_datasets: list[DataSet] = None  # type: ignore[assignment]
 
     def __str__(self) -> str:
-        return (
-            super().__str__() + f", npartitions={self.npartitions}, dimension={self.dimension}"
-        )
+        return super().__str__() + f", npartitions={self.npartitions}, dimension={self.dimension}"
 
     def partition_kv_infos(self, partition_idx: int) -> list[PartitionInfo]:
         """What the metadata of a partition's own file says beyond the task's partition."""
@@ -80,7 +78,8 @@ class PartitionProducerTask(Task):
             f"number of partitions {len(datasets)} not equal to {self.npartitions}"
         )
         empty = [idx for idx, dataset in enumerate(datasets) if dataset.empty]
-        if empty:
+        # One producer's empty files are enough for all consumers, and it is the one with input.
+        if empty and self.get_partition_info(PartitionInfo.toplevel_dimension).index == 0:
             self._fill_empty_partitions(empty)
         runtime_dir, final_dir = self.runtime_output_abspath, self.final_output_abspath
         if runtime_dir != final_dir:

@@ -21,4 +21,7 @@ class RootTask(Task):
         """Has no files to move."""
 
     def run(self) -> bool:
+        from smallpond.logical.dataset import ParquetDataSet
+
+        self.dataset = ParquetDataSet([])
         return True

@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 class SplitDataSetTask(Task):
     """Puts out the index-th of npartitions shares of its only input."""
 
-    __slots__ = ("npartitions", "partition")
+    __slots__ = ("by_rows", "npartitions", "partition")
 
     def __init__(
         self,
         ctx: RuntimeContext,
         input_deps: Sequence[Task],
         partition_infos: Sequence[PartitionInfo],
+        *,
+        by_rows: bool = False,
     ) -> None:
+        """With `by_rows` files are cut when there are fewer than shares; else they stay whole."""
         assert len(input_deps) == 1, f"wrong number of input deps for data set split: {input_deps}"
         super().__init__(ctx, input_deps, partition_infos)
         self.partition = partition_infos[-1].index
         self.npartitions = partition_infos[-1].npartitions
+        self.by_rows = by_rows
 
     @property
     def exec_on_scheduler(self) -> bool:
@@ -46,8 +50,9 @@ class SplitDataSetTask(Task):
         from smallpond.logical.dataset import ParquetDataSet
 
         dataset = self.input_datasets[0]
-        # Fewer files than producers: by rows, or some producers would have nothing to do.
-        if isinstance(dataset, ParquetDataSet) and 0 < dataset.num_files < self.npartitions:
+        cut = self.by_rows and isinstance(dataset, ParquetDataSet)
+        if cut and 0 < dataset.num_files < self.npartitions:
+            assert isinstance(dataset, ParquetDataSet)
             self.dataset = dataset.partition_by_rows(self.npartitions)[self.partition]
         else:
             self.dataset = dataset.partition_by_files(self.npartitions)[self.partition]

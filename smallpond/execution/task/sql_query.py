@@ -64,7 +64,10 @@ class ExecSqlQueryMixin(Task):
         if self.parquet_compression is None:
             return "COMPRESSION 'uncompressed'"
         options = f"COMPRESSION '{self.parquet_compression}'"
-        if self.parquet_compression.upper() == "ZSTD" and self.parquet_compression_level is not None:
+        if (
+            self.parquet_compression.upper() == "ZSTD"
+            and self.parquet_compression_level is not None
+        ):
             options += f", COMPRESSION_LEVEL {self.parquet_compression_level}"
         return options
 
@@ -95,7 +98,7 @@ class ExecSqlQueryMixin(Task):
             SET max_expression_depth = 10000;
             SELECT setseed({self.rand_seed_float});
             """
-        )
+        ).fetchall()  # A result that is not fetched would block the connection.
         for udf in self.udfs:
             logger.debug("%s: bind function %s", self.key, udf)
             udf.bind(conn)
@@ -146,10 +149,10 @@ class ExecSqlQueryMixin(Task):
         profiled = enable_profiling and self.ctx.enable_profiling
         if profiled:
             path = os.path.join(self.temp_abspath, "profile.json")
-            conn.execute(f"SET enable_profiling = 'json'; SET profiling_output = '{path}'")
+            self.fetch(conn, f"SET enable_profiling = 'json'; SET profiling_output = '{path}'")
         rows = self.fetch(conn, query_statement)
         if profiled:
-            conn.execute("RESET enable_profiling")
+            self.fetch(conn, "RESET enable_profiling")
             with open(path) as file:
                 logger.debug("%s: profile: %s", self.key, file.read())
         if log_output:

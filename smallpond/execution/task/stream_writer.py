@@ -57,16 +57,17 @@ class StreamWriter:
         import pyarrow as arrow
 
         if self.held_rows:
-            table = arrow.concat_tables(self.held, promote_options="permissive")
-            if table.schema != self.schema:
-                table = table.cast(self.schema)
-            self.writer.write_table(
-                table.replace_schema_metadata(self.writer.schema.metadata),
-                self.task.parquet_row_group_size,
-            )
+            table = arrow.concat_tables([self._conformed(table) for table in self.held])
+            self.writer.write_table(table, self.task.parquet_row_group_size)
             self.task.perf_metrics["num output rows"] += self.held_rows
         self.held, self.held_rows = [], 0
         self.task.add_elapsed_time("output dump time (secs)")
+
+    def _conformed(self, table: arrow.Table) -> arrow.Table:
+        """The table with the types of the first one: a batch of NULLs does not know its own."""
+        if not table.schema.equals(self.schema):
+            table = table.cast(self.schema)
+        return table.replace_schema_metadata(self.writer.schema.metadata)
 
     def close(self) -> str:
         """Finish the file; its path."""

@@ -46,6 +46,8 @@ class DataSet:
 
     # Whether a directory among the paths stands for the files in it.
     expands_directories = True
+    # Whether a pattern without a match is an error.
+    patterns_must_match = True
 
     def __init__(
         self,
@@ -192,6 +194,7 @@ class DataSet:
                 self.root_dir,
                 self.recursive,
                 self.expands_directories,
+                self.patterns_must_match,
                 self._filesystem(),
             )
         return self._resolved_paths
@@ -227,9 +230,7 @@ class DataSet:
     ) -> pa.Table:
         """All rows as an Arrow table, by DuckDB where `conn` is given."""
         conn = conn or open_connection()
-        return arrow_table(
-            conn, f"select {self._column_str} from {self.sql_query_fragment(filesystem, conn)}"
-        )
+        return arrow_table(conn, f"select * from {self.sql_query_fragment(filesystem, conn)}")
 
     def to_batch_reader(
         self,
@@ -239,7 +240,7 @@ class DataSet:
     ) -> pa.RecordBatchReader:
         """All rows as a stream of batches, by DuckDB where `conn` is given."""
         conn = conn or open_connection()
-        query = f"select {self._column_str} from {self.sql_query_fragment(filesystem, conn)}"
+        query = f"select * from {self.sql_query_fragment(filesystem, conn)}"
         return arrow_reader(conn, query, batch_size)
 
     def _init_file_partitions(self: Self, npartition: int) -> list[Self]:

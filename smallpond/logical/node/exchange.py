@@ -58,6 +58,7 @@ class ExchangeNode(PartitionNode):
 
     default_cpu_limit = 1
     max_num_producer_tasks = 1000
+    producers_share_files = True
     enable_resource_boost = True
 
     def __init__(

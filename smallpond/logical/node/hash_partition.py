@@ -36,6 +36,7 @@ class HashPartitionNode(PartitionNode):
     default_engine_type: HashEngine = "duckdb"
     default_row_group_size = DEFAULT_ROW_GROUP_SIZE
     max_num_producer_tasks = 1000
+    producers_share_files = True
     enable_resource_boost = True
 
     def __init__(

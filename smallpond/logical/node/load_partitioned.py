@@ -77,7 +77,7 @@ class LoadPartitionedDataSetNode(PartitionNode):
         )
 
 
-def DataSetPartitionNode(  # noqa: N802 (a published name)
+def DataSetPartitionNode(
     ctx: Context,
     input_deps: Sequence[Node],
     npartitions: int,

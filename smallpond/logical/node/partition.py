@@ -30,6 +30,8 @@ class PartitionNode(Node):
 
     max_num_producer_tasks = 100
     max_card_of_producers_x_consumers = 4_096_000
+    # Whether producers read rows, so that a file may be cut between them; not so for user code.
+    producers_share_files = False
 
     def __init__(
         self,
@@ -102,7 +104,9 @@ class PartitionNode(Node):
         partition_infos: Sequence[PartitionInfo],
     ) -> SplitDataSetTask:
         """The task that picks one producer's part of the united input."""
-        return SplitDataSetTask(runtime_ctx, input_deps, partition_infos)
+        return SplitDataSetTask(
+            runtime_ctx, input_deps, partition_infos, by_rows=self.producers_share_files
+        )
 
     @property
     def num_partitions(self) -> int:

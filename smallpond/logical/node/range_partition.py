@@ -20,6 +20,7 @@ class RangePartitionNode(PartitionNode):
 
     default_cpu_limit = 1
     max_num_producer_tasks = 1000
+    producers_share_files = True
 
     def __init__(
         self,
