@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
 
-from smallpond.common import MB, CorruptFile, DataNotFound
+from smallpond.common import KB, MB, CorruptFile, DataNotFound
 from smallpond.io.url import filesystem_for, path_within
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -26,7 +26,9 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # A dictionary or other skippable frame may come first.
 ZSTD_SKIPPABLE_MAGIC = b"\x2a\x4d\x18"
 LINE_BYTES_MAX = 1 * MB
-READ_BYTES = 4 * MB
+FILE_BUFFER_BYTES = 4 * MB
+# Small, because what a decompressor had in hand when it met damage is lost.
+READ_BYTES = 64 * KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def read_warc(path: str, filesystem: Any = None) -> Iterator[WarcRecord]:
 
 
 def _open_local(path: str) -> IO[bytes]:
-    return Path(path).open("rb", buffering=READ_BYTES)
+    return Path(path).open("rb", buffering=FILE_BUFFER_BYTES)
 
 
 def _decompressed(source: IO[bytes]) -> IO[bytes]:
@@ -109,8 +111,12 @@ class _Lines:
         self._stream = stream
         self._held = b""
 
+    def _read(self, size: int) -> bytes:
+        read = getattr(self._stream, "read1", self._stream.read)
+        return bytes(read(min(size, READ_BYTES)))
+
     def _fill(self) -> bool:
-        more = bytes(self._stream.read(READ_BYTES))
+        more = self._read(READ_BYTES)
         self._held += more
         return bool(more)
 
@@ -134,7 +140,7 @@ class _Lines:
         missing = size - len(parts[0])
         self._held = self._held[size:]
         while missing:
-            more = bytes(self._stream.read(min(missing, READ_BYTES)))
+            more = self._read(missing)
             if not more:
                 break
             parts.append(more)

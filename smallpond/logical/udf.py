@@ -11,7 +11,7 @@ Invariant: a `UDFContext` can be pickled; it holds names, paths and functions, n
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -156,8 +156,8 @@ class PythonUDFContext(UDFContext):
         self,
         name: str,
         func: Callable[..., Any],
-        params: list[UDFType] | UDFAnyParameters | None,
-        return_type: UDFType | None,
+        params: Sequence[SqlType] | UDFAnyParameters | None,
+        return_type: SqlType | None,
         use_arrow_type: bool = False,
     ) -> None:
         self.name = name
@@ -232,8 +232,8 @@ class UserDefinedFunction:
 
     name: str
     func: Callable[..., Any]
-    params: list[UDFType] | UDFAnyParameters
-    return_type: UDFType
+    params: Sequence[SqlType] | UDFAnyParameters
+    return_type: SqlType
     use_arrow_type: bool
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -241,8 +241,8 @@ class UserDefinedFunction:
 
 
 def udf(
-    params: list[UDFType] | UDFAnyParameters,
-    return_type: UDFType,
+    params: Sequence[SqlType] | UDFAnyParameters,
+    return_type: SqlType,
     use_arrow_type: bool = False,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], UserDefinedFunction]:

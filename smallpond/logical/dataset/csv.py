@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from smallpond.common import SmallpondError
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.sql import (
     dicts_of,
     open_connection,
+    query_of_nothing,
     quoted_string,
     rows_of,
     string_list,
@@ -108,6 +110,8 @@ class CsvDataSet(DataSet):
         return self._sniffed
 
     def _sniff(self, conn: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+        if not self.resolved_paths:
+            raise SmallpondError(f"{self} has no files to find the columns in; give a schema")
         self._prepare(conn, None)
         given = dict(self.options)
         if self.delim is not None:
@@ -152,6 +156,8 @@ class CsvDataSet(DataSet):
         """A call of `read_csv` with everything spelled out; nothing is guessed while reading."""
         self._prepare(conn, filesystem)
         found = self.sniff(conn)
+        if not self.resolved_paths:
+            return query_of_nothing(found["columns"], self.columns)
         arguments = {
             "delim": found["delim"],
             "header": bool(found["header"]),

@@ -18,6 +18,8 @@ class FileSet(DataSet):
     """Files whose content is not known; as a table it is the list of their paths."""
 
     expands_directories = False
+    # A script may have written nothing.
+    patterns_must_match = False
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> FileSet:
@@ -30,18 +32,6 @@ class FileSet(DataSet):
                 path for dataset in datasets for path in dataset.resolved_paths
             )
         return merged
-
-    @property
-    def resolved_paths(self) -> list[str]:
-        """All files; none is an answer, too: a script may have written nothing."""
-        if self._resolved_paths is None:
-            from smallpond.common import DataNotFound
-
-            try:
-                return super().resolved_paths
-            except DataNotFound:
-                self._resolved_paths = []
-        return self._resolved_paths
 
     @property
     def num_rows(self) -> int:

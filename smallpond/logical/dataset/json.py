@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import GB
+from smallpond.common import GB, SmallpondError
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.sql import (
     open_connection,
+    query_of_nothing,
     quoted_string,
     rows_of,
     struct_of_strings,
@@ -81,6 +82,8 @@ class JsonDataSet(DataSet):
     def infer_schema(self, conn: duckdb.DuckDBPyConnection | None = None) -> dict[str, str]:
         """SQL types by column name, as given or as found in the files; kept from then on."""
         if self.schema is None:
+            if not self.resolved_paths:
+                raise SmallpondError(f"{self} has no files to find the columns in; give a schema")
             conn = conn or open_connection()
             self._prepare(conn, None)
             rows = rows_of(
@@ -99,7 +102,10 @@ class JsonDataSet(DataSet):
     ) -> str:
         """A call of `read_json` with the types spelled out."""
         self._prepare(conn, filesystem)
-        schema = struct_of_strings(self.infer_schema(conn))
+        types = self.infer_schema(conn)
+        if not self.resolved_paths:
+            return query_of_nothing(types, self.columns)
+        schema = struct_of_strings(types)
         return (
             f"( select {self._column_str} from read_json({self._path_list}, "
             f"columns={schema}, {self._options()}) )"

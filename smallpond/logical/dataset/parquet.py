@@ -65,6 +65,8 @@ class ParquetDataSet(DataSet):
         """The files left out because they are damaged, with the reason."""
         self._resolved_row_ranges: list[RowRange] | None = None
         self._hive: HivePartitions | None = None
+        # What a partition without files would have had; set when a set with files is split.
+        self._schema_if_empty: pa.Schema | None = None
 
     def __str__(self) -> str:
         text = f"{super().__str__()}, generated_columns={self.generated_columns}"
@@ -105,6 +107,9 @@ class ParquetDataSet(DataSet):
         )
         if all(part._resolved_paths is not None for part in parts):
             merged._resolved_paths = sorted(path for part in parts for path in part.resolved_paths)
+        merged._schema_if_empty = next(
+            (p._schema_if_empty for p in parts if p._schema_if_empty is not None), None
+        )
         if any(part._resolved_row_ranges is not None for part in parts):
             ranges = [one for part in parts for one in part.resolved_row_ranges]
             merged._resolved_row_ranges = ranges
@@ -134,6 +139,7 @@ class ParquetDataSet(DataSet):
         super().reset(paths, root_dir, recursive)
         self._resolved_row_ranges = None
         self._hive = None
+        self._schema_if_empty = None
         self.skipped_files = {}
 
     @property
@@ -264,6 +270,8 @@ class ParquetDataSet(DataSet):
         parts = super()._split_by_files(npartition, random_shuffle)
         for part in parts:
             part._hive = hive
+            if not part.paths:
+                part._schema_if_empty = self.arrow_schema
         return parts
 
     def partition_by_rows(
@@ -293,6 +301,8 @@ class ParquetDataSet(DataSet):
         twin._absolute_paths = twin._resolved_paths = twin.paths
         twin._resolved_row_ranges = ranges
         twin._hive = hive
+        if not ranges:
+            twin._schema_if_empty = self.arrow_schema
         result: ParquetDataSet = twin
         return result
 

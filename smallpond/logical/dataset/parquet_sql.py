@@ -19,6 +19,7 @@ from smallpond.logical.dataset.paths import has_magic
 from smallpond.logical.dataset.sql import (
     is_plain_name,
     open_connection,
+    query_of_nothing,
     quoted_name,
     quoted_string,
     struct_of_strings,
@@ -130,13 +131,15 @@ def _whole_files_and_parts(ranges: Sequence[RowRange]) -> tuple[list[str], list[
 
 
 def _query_of_nothing(dataset: ParquetDataSet) -> str:
+    if dataset._schema_if_empty is not None:
+        relation = open_connection().from_arrow(dataset._schema_if_empty.empty_table())
+        return query_of_nothing(dict(zip(relation.columns, map(str, relation.types), strict=True)))
     names = [name for name in dataset.columns or [] if is_plain_name(name)]
     if not names:
         raise SmallpondError(
             f"{dataset} has no files, so its columns are not known; give it a file or its columns"
         )
-    fields = ", ".join(f"null as {quoted_name(name)}" for name in names)
-    return f"( select {fields} where false )"
+    return query_of_nothing(dict.fromkeys(names, "VARCHAR"))
 
 
 def arrow_schema(dataset: ParquetDataSet) -> pa.Schema | None:
@@ -144,7 +147,7 @@ def arrow_schema(dataset: ParquetDataSet) -> pa.Schema | None:
     import pyarrow as pa
 
     if not dataset.resolved_paths:
-        return None
+        return dataset._schema_if_empty
     hive = dataset.hive
     kinds = {FILE_NAME: pa.large_string(), ROW_NUMBER: pa.int64()}
     kinds |= {name: hive.arrow_type(name) for name in hive.types}
@@ -194,6 +197,8 @@ def read_table(dataset: ParquetDataSet, max_workers: int, filesystem: Any) -> pa
 
     ranges = dataset.resolved_row_ranges
     if not ranges:
+        if dataset._schema_if_empty is not None:
+            return dataset._schema_if_empty.empty_table()
         return pa.table({name: pa.nulls(0) for name in dataset.columns or []})
     if _by_duckdb(dataset):
         conn = open_connection()

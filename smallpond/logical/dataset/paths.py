@@ -76,9 +76,14 @@ def resolve(
     root_dir: str | None,
     recursive: bool,
     directories: bool,
+    must_match: bool,
     filesystem: Any = None,
 ) -> list[str]:
-    """The files of the absolute `paths`, sorted; `directories` may stand for theirs."""
+    """The files of the absolute `paths`, sorted.
+
+    With `directories`, those stand for the files in them. With `must_match`, a pattern without a
+    match is an error.
+    """
     files = [path for path in paths if not has_magic(path)]
     patterns = [path for path in paths if has_magic(path)]
     if patterns:
@@ -90,7 +95,7 @@ def resolve(
                     pool.map(lambda path: expand_pattern(path, recursive, filesystem), patterns)
                 )
         for pattern, matches in zip(patterns, found, strict=True):
-            if not matches and not may_match_nothing(pattern, root_dir):
+            if not matches and must_match and not may_match_nothing(pattern, root_dir):
                 raise nothing_matches(pattern)
             files += matches
     if directories:

@@ -47,6 +47,13 @@ def struct_of_strings(pairs: Mapping[str, str]) -> str:
     return "{" + inner + "}"
 
 
+def query_of_nothing(types: Mapping[str, str], columns: Iterable[str] | None = None) -> str:
+    """A sub-query without rows that has these columns, or the chosen ones of them."""
+    names = list(types) if columns is None else [name for name in columns if name in types]
+    fields = ", ".join(f"null::{types[name]} as {quoted_name(name)}" for name in names)
+    return f"( select {fields} where false )"
+
+
 def open_connection() -> duckdb.DuckDBPyConnection:
     """A private in-memory database whose strings leave it with 64-bit offsets."""
     import duckdb

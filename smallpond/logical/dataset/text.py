@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB
 from smallpond.logical.dataset.base import DataSet
-from smallpond.logical.dataset.sql import quoted_string
+from smallpond.logical.dataset.sql import query_of_nothing, quoted_string
 
 if TYPE_CHECKING:
     import duckdb
@@ -51,6 +51,8 @@ class TextDataSet(DataSet):
     ) -> str:
         """DuckDB's CSV reader with nothing that could end, quote or blank out a field."""
         self._prepare(conn, filesystem)
+        if not self.resolved_paths:
+            return query_of_nothing({self.column: "VARCHAR"})
         name = quoted_string(self.column)
         return (
             f"( select * from read_csv({self._path_list}, columns={{{name}: 'VARCHAR'}}, "

@@ -52,10 +52,10 @@ class UnionDataSet(DataSet):
         self, filesystem: Any = None, conn: duckdb.DuckDBPyConnection | None = None
     ) -> str:
         """A union of the members' queries."""
+        members = [dataset for dataset in self.datasets if not dataset.empty]
         queries = [
             f"select * from {dataset.sql_query_fragment(filesystem, conn)}"
-            for dataset in self.datasets
-            if len(self.datasets) == 1 or not dataset.empty
+            for dataset in members or self.datasets
         ]
         return f"( {' union all by name '.join(queries)} )"
 

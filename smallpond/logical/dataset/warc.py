@@ -36,8 +36,8 @@ class WarcDataSet(DataSet):
     ) -> None:
         """Describe WARC files; see `DataSet`.
 
-        With `ignore_corrupt_files`, a damaged file gives the records before the damage, and
-        `skipped_files` says what was wrong with it.
+        With `ignore_corrupt_files`, a damaged file gives the records before the damage (as far as
+        they can be decompressed), and `skipped_files` says what was wrong with it.
         """
         super().__init__(paths, root_dir, recursive, columns, storage_options=storage_options)
         self.ignore_corrupt_files = ignore_corrupt_files
