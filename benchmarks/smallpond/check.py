@@ -1,8 +1,8 @@
 """Whether a peer's output is right: the count and a checksum that does not depend on order.
 
-Sorted records get valsort's verdict, over all files in the order of their names. A shuffle must
-have every row once and must not have kept the order. All other outputs are compared with what the
-first peer gave: their columns are cast to common types, as peers choose widths differently.
+Sorted records get valsort's verdict over all files in order. A shuffle must have every row once
+and must not have kept the order. All other outputs are compared with what the first peer gave:
+their columns are cast to common types, as peers choose widths differently.
 """
 
 from __future__ import annotations
@@ -86,13 +86,25 @@ def kept_order(files: list[Path]) -> bool:
 
 
 def sorted_summary(files: list[Path]) -> Summary:
-    """valsort's verdict over files in order."""
-    return joined_all(
+    """valsort's verdict over files in the order of their names, or else of their first records.
+
+    Not every peer's names say the order of its files.
+    """
+    summaries = [summary for path in files if (summary := _file_summary(path)) is not None]
+    by_name = joined_all(summaries)
+    if by_name.unordered_count == 0:
+        return by_name
+    return joined_all(sorted(summaries, key=lambda summary: summary.first_record))
+
+
+def _file_summary(path: Path) -> Summary | None:
+    batches = pq.ParquetFile(path).iter_batches(1 << 17, columns=["key", "payload"])
+    summaries = [
         summarised(np.concatenate([_bytes_of(batch, "key"), _bytes_of(batch, "payload")], axis=1))
-        for path in files
-        for batch in pq.ParquetFile(path).iter_batches(1 << 17, columns=["key", "payload"])
+        for batch in batches
         if batch.num_rows
-    )
+    ]
+    return joined_all(summaries) if summaries else None
 
 
 def _bytes_of(batch: pa.RecordBatch, name: str) -> NDArray[np.uint8]:

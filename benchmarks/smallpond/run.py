@@ -16,16 +16,17 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 from rich.console import Console
 
 from benchmarks.smallpond import inputs, table
-from benchmarks.smallpond.check import Output, looked_at
+from benchmarks.smallpond.check import looked_at
 from benchmarks.smallpond.environments import PEERS, PROGRAMS, ROOT, Peer, python_of
 from benchmarks.smallpond.measure import Cost
+from benchmarks.smallpond.results import Run
 from benchmarks.smallpond.sizes import size_bytes
 
 WORKS = (
@@ -40,17 +41,6 @@ WORKS = (
 )
 TASK_COUNT = 10_000
 KILL_SHARE = 0.75
-
-
-@dataclass(frozen=True)
-class Run:
-    """One peer, one work, once."""
-
-    peer: str
-    work: str
-    cost: Cost
-    output: Output | None
-    log: str = ""
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
@@ -120,7 +110,8 @@ def _run(peer: Peer, work: str, source: Path, options: argparse.Namespace, count
     tail = (place / "log").read_text(errors="replace")[-2_000:]
     if not options.keep:
         shutil.rmtree(place)
-    return Run(peer.name, work, cost, output, "" if cost.outcome == "done" else tail)
+    log = "" if cost.outcome == "done" else tail
+    return Run(peer.name, work, cost, output, options.memory_limit, log)
 
 
 def _extended(start: Cost, cost: Cost, count: int) -> Cost:
@@ -176,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json is not None:
             options.json.write_text(json.dumps([asdict(run) for run in runs], indent=1))
     rows = table.rows(runs)
-    table.show(Console(width=150), rows, options.size, options.memory_limit)
+    table.show(Console(width=150), rows, table.title(options.size, options.memory_limit))
     for run in runs:
         if run.log:
             print(f"\n{run.work} {run.peer}: {run.cost.outcome}\n{run.log}")

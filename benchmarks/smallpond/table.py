@@ -2,21 +2,25 @@
 
 Only peers with a right output count as best. A peer that took more memory than its limit and a
 fifth is marked, as its time then says little.
+
+    python -m benchmarks.smallpond.table RUNS.json...
+
+prints stored runs.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from benchmarks.smallpond.run import Run
+from benchmarks.smallpond.results import Run, stored
 
 RIGHT = "right"
 ALONE = "nothing to compare"
@@ -39,6 +43,7 @@ class Row:
     output_bytes: int
     file_count: int
     left_behind: int
+    limit_bytes: int
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
@@ -59,6 +64,7 @@ def rows(runs: Sequence[Run]) -> list[Row]:
             output_bytes=max(run.output.size_bytes if run.output else 0 for run in group),
             file_count=max(run.output.file_count if run.output else 0 for run in group),
             left_behind=max(run.cost.left_behind for run in group),
+            limit_bytes=group[0].limit_bytes,
         )
         for (work, peer), group in groups.items()
     ]
@@ -87,10 +93,15 @@ def _verdict(group: list[Run], truth: tuple[tuple[int, str] | None, int]) -> str
     return RIGHT if truth[1] > 1 else ALONE
 
 
-def show(console: Console, rows: list[Row], size_bytes: int, limit_bytes: int) -> None:
-    """Prints the table."""
+def title(size_bytes: int, limit_bytes: int) -> str:
+    """What was measured."""
     limit = f"memory limit {limit_bytes / 1e9:.2f} GB" if limit_bytes else "no memory limit"
-    table = Table(title=f"{size_bytes / 1e9:g} GB, {limit}; ratios are to the best of a work")
+    return f"{size_bytes / 1e9:g} GB, {limit}"
+
+
+def show(console: Console, rows: list[Row], title: str) -> None:
+    """Prints the table."""
+    table = Table(title=f"{title}; ratios are to the best of a work")
     table.add_column("work")
     table.add_column("peer")
     for name in ("wall s", "ratio", "CPU s", "ratio", "peak MB", "ratio"):
@@ -102,12 +113,12 @@ def show(console: Console, rows: list[Row], size_bytes: int, limit_bytes: int) -
     for row in rows:
         if work and row.work != work:
             table.add_section()
-        table.add_row(*_cells(row, rows, limit_bytes, row.work != work))
+        table.add_row(*_cells(row, rows, row.work != work))
         work = row.work
     console.print(table)
 
 
-def _cells(row: Row, rows: list[Row], limit_bytes: int, is_first: bool) -> list[str]:
+def _cells(row: Row, rows: list[Row], is_first: bool) -> list[str]:
     fair = [other for other in rows if other.work == row.work and other.verdict in FAIR]
     cells = [row.work if is_first else "", row.peer]
     for figure in FIGURES:
@@ -116,7 +127,13 @@ def _cells(row: Row, rows: list[Row], limit_bytes: int, is_first: bool) -> list[
         cells.append(f"{value / 1e6:,.0f}" if figure == "peak_bytes" else f"{value:,.2f}")
         cells.append(f"{value / best:.2f}" if best and row.verdict in FAIR else "")
     verdict = row.verdict
-    if limit_bytes and row.peak_bytes > limit_bytes * OVER_LIMIT:
+    if row.limit_bytes and row.peak_bytes > row.limit_bytes * OVER_LIMIT:
         verdict += ", over its limit"
     cells += [f"{row.written_bytes / 1e6:,.0f}", f"{row.output_bytes / 1e6:,.0f}"]
     return [*cells, str(row.file_count), str(row.left_behind or ""), verdict]
+
+
+if __name__ == "__main__":
+    names = sys.argv[1:]
+    runs = [run for name in names for run in stored(Path(name))]
+    show(Console(width=150), rows(runs), ", ".join(names))
