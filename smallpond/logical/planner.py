@@ -108,7 +108,7 @@ class Planner(LogicalPlanVisitor[TaskGroup]):
     def _final_sink(
         self, plan: LogicalPlan, sinks: dict[str, DataSinkNode], manifest_only: bool
     ) -> DataSinkNode:
-        """The sink of the root's output; only a manifest where named sinks hold the files already."""
+        """The sink of the root's output; only a manifest where named sinks hold the files."""
         root = plan.root_node
         inner = root.input_deps[0] if isinstance(root, ConsolidateNode) else None
         inputs: tuple[Node, ...]

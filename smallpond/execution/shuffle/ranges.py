@@ -1,4 +1,4 @@
-"""Partitions in an order: sort keys, samples of them, split points, and the search for a row's place.
+"""Partitions in an order: sort keys, samples of them, split points, the search for a row's place.
 
 A sort key (DuckDB's `create_sort_key`) is one value whose plain order is the wanted order of all
 columns, directions and NULLs included; so one comparison serves every type.

@@ -62,9 +62,12 @@ class EvenlyDistributedPartitionProducerTask(PartitionProducerTask):
             assert isinstance(dataset, ParquetDataSet), (
                 f"Only parquet dataset supports partition by rows, found: {dataset}"
             )
-            parts = dataset.partition_by_rows(self.npartitions, self.random_shuffle)
+            # Lists of its own: the data set remembers its answers, and empty ones are replaced.
+            self.partitioned_datasets = [
+                *dataset.partition_by_rows(self.npartitions, self.random_shuffle)
+            ]
         else:
-            parts = dataset.partition_by_files(self.npartitions, self.random_shuffle)
-        # A list of its own: the data set remembers what it answered, and empty ones are replaced.
-        self.partitioned_datasets = list(parts)
+            self.partitioned_datasets = [
+                *dataset.partition_by_files(self.npartitions, self.random_shuffle)
+            ]
         return True

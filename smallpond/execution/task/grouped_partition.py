@@ -1,8 +1,8 @@
 """The producer side of every shuffle that moves rows: hash, range, exchange.
 
 A subclass says which rows travel and to which partition (`shuffle_statement`); this class streams
-them out of DuckDB, groups them, writes them and counts them. Between our own tasks the output is one
-file; where somebody looks at paths (`file_per_partition`) it is a file for each partition.
+them out of DuckDB, groups them, writes them and counts them. Between our own tasks the output is
+one file; where somebody looks at paths (`file_per_partition`) it is a file for each partition.
 
 Invariant: as many rows are written as were read, and, where nothing filters, as the input has.
 """

@@ -46,7 +46,7 @@ class PythonScriptTask(ExecSqlQueryMixin, Task):
     def process(
         self, runtime_ctx: RuntimeContext, input_datasets: list[DataSet], output_path: str
     ) -> bool:
-        """Write files below `output_path`; False or an exception is a failure. May be overridden."""
+        """Write files below `output_path`; False or an exception is a failure."""
         assert self.process_func is not None, f"{self.key} has no function to call"
         return self.process_func(runtime_ctx, input_datasets, output_path)
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as arrow
 
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.node.context import Context
 
 
@@ -102,7 +103,5 @@ class PandasComputeNode(ArrowComputeNode):
     def spawn(self, *args: Any, **kwargs: Any) -> PandasComputeTask:
         return PandasComputeTask(*args, **kwargs)
 
-    def process(  # type: ignore[override]
-        self, runtime_ctx: RuntimeContext, input_dfs: list[pd.DataFrame]
-    ) -> pd.DataFrame:
+    def process(self, runtime_ctx: RuntimeContext, input_dfs: list[pd.DataFrame]) -> pd.DataFrame:
         raise NotImplementedError(f"{self!r}: give process_func or override process()")

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as arrow
 
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.node.context import Context
 
 
@@ -127,9 +128,7 @@ class ArrowBatchNode(ArrowStreamNode):
     def spawn(self, *args: Any, **kwargs: Any) -> ArrowBatchTask:
         return ArrowBatchTask(*args, **kwargs)
 
-    def process(  # type: ignore[override]
-        self, runtime_ctx: RuntimeContext, input_tables: list[arrow.Table]
-    ) -> arrow.Table:
+    def process(self, runtime_ctx: RuntimeContext, input_tables: list[arrow.Table]) -> arrow.Table:
         raise NotImplementedError(f"{self!r}: give process_func or override process()")
 
 
@@ -139,7 +138,5 @@ class PandasBatchNode(ArrowStreamNode):
     def spawn(self, *args: Any, **kwargs: Any) -> PandasBatchTask:
         return PandasBatchTask(*args, **kwargs)
 
-    def process(  # type: ignore[override]
-        self, runtime_ctx: RuntimeContext, input_dfs: list[pd.DataFrame]
-    ) -> pd.DataFrame:
+    def process(self, runtime_ctx: RuntimeContext, input_dfs: list[pd.DataFrame]) -> pd.DataFrame:
         raise NotImplementedError(f"{self!r}: give process_func or override process()")

@@ -1,4 +1,4 @@
-"""What every logical node has: an id, inputs, resource requests, and the line of the user who made it.
+"""What every logical node has: an id, inputs, resource requests, the user's line that made it.
 
 A node describes work and never does it. The planner asks a node for tasks (`create_task` and its
 kin, each wrapped by `Node.task_factory`, which ties the task to the node and to the user's line).
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from smallpond.common import GB
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import PartitionInfo, PerfStats, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo, PerfStats
     from smallpond.logical.node.context import Context
 
 _Builder = TypeVar("_Builder", bound=Callable[..., Any])
@@ -123,7 +124,7 @@ class Node:
         return wrapper  # type: ignore[return-value]
 
     def slim_copy(self) -> Node:
-        """A copy without the graph around it: what travels with a task that calls the node's code."""
+        """A copy without the graph: what travels with a task that calls the node's code."""
         node = copy.copy(self)
         del node.input_deps, node.generated_tasks
         return node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from smallpond.execution.task.base import PartitionInfo
+from smallpond.execution.task.ids import PartitionInfo
 from smallpond.execution.task.merge import MergeDataSetsTask
 from smallpond.logical.node.base import Node
 

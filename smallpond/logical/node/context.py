@@ -43,7 +43,7 @@ class Context:
         return name
 
     def create_external_module(self, module_path: str, name: str | None = None) -> str:
-        """Load functions from a module that defines `create_duckdb_udfs(conn)`; returns its name."""
+        """Load functions of a module that defines `create_duckdb_udfs(conn)`; returns its name."""
         from smallpond.logical.udf import ExternalModuleContext
 
         name = name or Path(module_path).name

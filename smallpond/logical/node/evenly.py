@@ -10,8 +10,9 @@ from smallpond.logical.node.base import Node
 from smallpond.logical.node.partition import PartitionNode
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.node.context import Context
 
 

@@ -26,7 +26,8 @@ Range partition: partition i holds the rows between split points i-1 and i, in t
 whose rows are sort keys in a column `sort_key`, made with `smallpond.execution.shuffle.ranges`:
 
     sample = SqlEngineNode(ctx, (data,), sort_key_sample_query(order_by, rows=...))
-    splits = SqlEngineNode(ctx, (ConsolidateNode(ctx, sample, []),), split_points_query(npartitions))
+    merged = ConsolidateNode(ctx, sample, [])
+    splits = SqlEngineNode(ctx, (merged,), split_points_query(npartitions))
     ExchangeNode(ctx, (data,), npartitions, order_by=order_by, split_points=splits)
 
 With fewer distinct split points than npartitions - 1 the last partitions are empty. When `query`
@@ -47,8 +48,9 @@ from smallpond.logical.node.partition import PartitionNode
 from smallpond.logical.node.sql_engine import registered_udfs
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.node.context import Context
     from smallpond.logical.udf import UserDefinedFunction
 

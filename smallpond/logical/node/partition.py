@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from smallpond.execution.task.base import PartitionInfo
+from smallpond.execution.task.ids import PartitionInfo
 from smallpond.execution.task.merge import MergeDataSetsTask
 from smallpond.execution.task.partition import PartitionConsumerTask, PartitionProducerTask
 from smallpond.execution.task.split import SplitDataSetTask

@@ -9,8 +9,9 @@ from smallpond.execution.task.python_script import PythonScriptTask
 from smallpond.logical.node.base import Node
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.dataset import DataSet
     from smallpond.logical.node.context import Context
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from smallpond.execution.task.base import PartitionInfo
+from smallpond.execution.task.ids import PartitionInfo
 from smallpond.execution.task.sink import SINK_MODES, DataSinkTask
 from smallpond.logical.node.base import Node
 

@@ -11,8 +11,9 @@ from smallpond.execution.task.sql_engine import SqlEngineTask
 from smallpond.logical.node.base import Node
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.node.context import Context
     from smallpond.logical.udf import UserDefinedFunction
 

@@ -12,8 +12,9 @@ from smallpond.logical.node.partition import PartitionNode
 from smallpond.logical.node.source import DataSourceNode
 
 if TYPE_CHECKING:
-    from smallpond.execution.task.base import PartitionInfo, Task
+    from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import PartitionInfo
     from smallpond.logical.node.context import Context
 
 
