@@ -39,7 +39,9 @@ MAGIC = b"smallpond journal 1\n"
 HEAD = struct.Struct("<II")
 GROUP_S = 0.005
 # A result larger than this is cheaper to compute again than to keep here.
-RECORD_BYTES_MAX = 64 * MB
+RECORD_BYTES_MAX = 16 * MB
+# Stands for the data set that the plan itself gives to the task.
+DATASET_GIVEN = b""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,15 @@ class TaskRecord:
             return False
 
 
-def record_of(task: Task, input_run_ids: tuple[str, ...]) -> TaskRecord | None:
+def record_of(
+    task: Task, input_run_ids: tuple[str, ...], dataset_given: bool = False
+) -> TaskRecord | None:
     """The record of a task that has succeeded; None if its result cannot be kept."""
     folder: str | None = task.final_output_abspath
     if task.exec_on_scheduler or not os.path.isdir(folder or ""):
         folder = None
     try:
-        dataset_pickle = pickle.dumps(task.dataset, protocol=5)
+        dataset_pickle = DATASET_GIVEN if dataset_given else pickle.dumps(task.dataset, protocol=5)
     except Exception as error:
         logger.debug("the output of %s cannot be kept: %s", task.key, error)
         return None

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from smallpond.common import DEFAULT_MAX_FAIL_COUNT, DEFAULT_MAX_RETRY_COUNT, SmallpondError
 from smallpond.execution import events
-from smallpond.execution.journal import Journal, TaskRecord, journal_of, record_of
+from smallpond.execution.journal import (
+    DATASET_GIVEN,
+    Journal,
+    TaskRecord,
+    journal_of,
+    record_of,
+)
 from smallpond.execution.scheduler.attempts import Recovery, attempt_of
 from smallpond.execution.scheduler.backend import Backend, Completion, Machine, backend_for
 from smallpond.execution.scheduler.observers import (
@@ -178,7 +184,8 @@ class Scheduler(SchedulerState):
         return bool(getattr(self._backend_used(), "elastic", hasattr(self._backend, "executors")))
 
     def _skip(self, task: Task, record: TaskRecord) -> None:
-        task.dataset = record.dataset()
+        if record.dataset_pickle != DATASET_GIVEN:
+            task.dataset = record.dataset()
         if task.dataset is None and record.folder is not None:
             from smallpond.logical.dataset import ParquetDataSet
 
@@ -250,12 +257,21 @@ class Scheduler(SchedulerState):
     def _enqueue(self, task: Task) -> None:
         attempt = attempt_of(task, self._output_of, self.sched_epoch)
         self.scheduled_tasks[attempt.runtime_id] = attempt
-        small = attempt.exec_on_scheduler or attempt.skip_when_any_input_empty
-        alone = len(self.sched_queue) + len(self._running) < INLINE_COUNT_MAX
-        if small or (alone and attempt.exec_inline):
+        if self._is_small(attempt):
             self._inline.append(attempt)
         else:
             self.sched_queue.push(attempt)
+
+    def _is_small(self, attempt: Task) -> bool:
+        if attempt.exec_on_scheduler:
+            return True
+        alone = len(self.sched_queue) + len(self._running) < INLINE_COUNT_MAX
+        try:
+            return attempt.skip_when_any_input_empty or (alone and attempt.exec_inline)
+        except Exception as error:
+            # Inputs that cannot be looked at are the task's failure, not the scheduler's.
+            logger.debug("%r cannot be judged by its inputs: %s", attempt, error)
+            return False
 
     def _dispatch(self) -> None:
         if not self.sched_queue:
@@ -374,16 +390,17 @@ class Scheduler(SchedulerState):
 
     def _attempt_succeeded(self, attempt: Task) -> None:
         self._speculation.add(attempt.node_id, attempt.elapsed_time)
-        self._cancel_copies(attempt.key)
         task = self.tasks[attempt.key]
+        if task.retry_count > 0:
+            self._cancel_copies(attempt.key)
         for name in ("status", "start_time", "finish_time", "retry_count", "sched_epoch"):
             setattr(task, name, getattr(attempt, name))
+        self._journal_add(attempt)
         task.dataset = attempt.dataset
         node = self.logical_nodes.get(attempt.node_id)
         if node is not None:
             for name, value in attempt.perf_metrics.items():
                 node.add_perf_metrics(name, value)
-        self._journal_add(attempt)
         attempt.input_datasets = []  # A failed attempt keeps them, for the error report.
         self._succeeded(attempt)
         for key in sorted(task.output_deps):
@@ -403,7 +420,8 @@ class Scheduler(SchedulerState):
             else str(self.succeeded_tasks[key].runtime_id)
             for key in attempt.input_deps
         )
-        record = record_of(attempt, inputs)
+        given = attempt.dataset is not None and attempt.dataset is self.tasks[attempt.key].dataset
+        record = record_of(attempt, inputs, given)
         if record is not None:
             self._journal.add(record)
 

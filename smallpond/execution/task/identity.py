@@ -231,21 +231,33 @@ class Digest:
             state = _state_of(value)
             if state is not None:
                 return self._all("object", (type(value), state))
+        return self._pickled(value)
+
+    def _pickled(self, value: Any) -> bytes:
+        """By the pickle, with the large buffers of tables and arrays hashed where they are."""
+        buffers: list[pickle.PickleBuffer] = []
         try:
-            return self._all("pickle", (type(value), pickle.dumps(value, protocol=5)))
+            data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         except Exception:
             import cloudpickle
 
             try:
-                return self._all("pickle", (type(value), cloudpickle.dumps(value)))
+                buffers.clear()
+                data = cloudpickle.dumps(value)
             except Exception:
                 # Nothing says what this is: never equal to anything, not even next time.
                 return os.urandom(32)
+        parts = [hashlib.sha256(buffer.raw()).digest() for buffer in buffers]
+        return self._all("pickle", (type(value), data, parts))
 
     def _dataset(self, dataset: Any) -> bytes:
         state = _state_of(dataset) or {}
         shown = {key: item for key, item in state.items() if key not in _DATASET_CACHES}
-        files = [_file_state(path) for path in dataset.resolved_paths]
+        try:
+            files: list[Any] = [_file_state(path) for path in dataset.resolved_paths]
+        except Exception:
+            # Whoever reads it will say what is wrong with it.
+            files = [os.urandom(32)]
         ranges = getattr(dataset, "_resolved_row_ranges", None)
         rows = [(one.path, one.begin, one.end) for one in ranges] if ranges else None
         return self._all("dataset", (type(dataset), shown, files, rows))
