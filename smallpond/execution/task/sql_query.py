@@ -86,8 +86,11 @@ class ExecSqlQueryMixin(Task):
     def prepare_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Apply the task's limits and seed, and make its functions known."""
         threads = max(1, math.ceil(self.cpu_limit * self.cpu_overcommit_ratio))
-        memory = max(MEMORY_LIMIT_MIN, self.memory_limit * self.memory_overcommit_ratio)
-        temp = os.path.join(self.temp_abspath, "duckdb").replace("'", "''")
+        # After running out of all the memory there is, spilling has to begin early.
+        share = self.memory_overcommit_ratio * (0.6 if self.low_memory else 1.0)
+        memory = max(MEMORY_LIMIT_MIN, self.memory_limit * share)
+        # DuckDB makes the folder when it spills, and removes it: most tasks need none.
+        temp = os.path.join(self.ctx.temp_root, f"{self.output_filename}.duckdb").replace("'", "''")
         conn.execute(
             f"""
             SET threads TO {threads};
