@@ -1,4 +1,4 @@
-"""What `explain` shows: the plan as asked, the rules that changed it, the tasks, and their costs."""
+"""What `explain` shows: the plan as asked, the rules that changed it, its tasks and their costs."""
 
 from __future__ import annotations
 

@@ -69,7 +69,9 @@ class PartitionedOperations:
         count = partition_count(self.plan)
         if count == 1 and is_free(self.plan):
             return self._derived(RandomOrderNode(ctx, (self.plan,), **kwargs))
-        dealt = HashPartitionNode(ctx, (self.plan,), count, random_shuffle=True, **kwargs)
+        dealt = HashPartitionNode(
+            ctx, (self.plan,), count, random_shuffle=True, drop_partition_column=True, **kwargs
+        )
         query = "select * from {0} order by random()"
         return self._derived(SqlEngineNode(ctx, (dealt,), query, **kwargs))
 

@@ -100,7 +100,22 @@ def scheduled(session: Session, plan: object) -> None:
         success = scheduler.run()
     if not success:
         session._failed = True
+        replan(session)
         raise failure_of(scheduler)
+
+
+def replan(session: Session) -> None:
+    """Forget tasks that did not succeed: the next attempt plans them anew, and what did succeed is
+    found in the journal."""
+    from smallpond.execution.workitem import WorkStatus
+
+    kept = {
+        node: tasks
+        for node, tasks in session._node_to_tasks.items()
+        if all(task.status == WorkStatus.SUCCEED for task in tasks)
+    }
+    session._node_to_tasks.clear()
+    session._node_to_tasks.update(kept)
 
 
 def failure_of(scheduler: Scheduler) -> Exception:

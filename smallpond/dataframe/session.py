@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -272,4 +273,7 @@ def existing(dataset: DataSet) -> DataSet:
 
     if not dataset.resolved_paths:
         raise DataNotFound(f"no files at {', '.join(map(str, dataset.paths)) or 'an empty list'}")
+    for path in dataset.resolved_paths:
+        if "://" not in path and not os.path.exists(path):
+            raise DataNotFound(f"there is no file {path}")
     return dataset

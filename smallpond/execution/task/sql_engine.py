@@ -132,7 +132,7 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
     def run(self) -> bool:
         from smallpond.logical.dataset import ParquetDataSet
 
-        if self.skip_when_any_input_empty:
+        if self.skip_when_any_input_empty or any(map(is_formless, self.input_datasets)):
             return True
         self.add_elapsed_time()
         batches: list[list[DataSet]] = [self.input_datasets]
@@ -227,6 +227,16 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
             path = os.path.join(path, f"{filename}.parquet")
         escaped = path.replace("'", "''")
         return f"COPY (\n{query}\n) TO '{escaped}' ({', '.join(options)})"
+
+
+def is_formless(dataset: DataSet) -> bool:
+    """Whether this is the output of Python code that made no row, so that nobody knows its columns.
+
+    A query over it has no columns either, and puts out no file.
+    """
+    if not dataset.root_dir or dataset.paths != ["*"]:
+        return False
+    return not dataset.resolved_paths
 
 
 def small_rows(dataset: DataSet) -> int:

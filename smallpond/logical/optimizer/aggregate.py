@@ -31,7 +31,7 @@ from smallpond.logical.relational.aggregate import AggregateNode
 from smallpond.logical.udf import UDFContext
 
 # Aggregates of which the whole is the same aggregate of the parts.
-SAME = frozenset("min max any_value bool_and bool_or bit_and bit_or bit_xor".split())
+SAME = frozenset(("min", "max", "any_value", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor"))
 WIDE = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}
 
 

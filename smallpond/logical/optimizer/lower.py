@@ -23,7 +23,6 @@ from smallpond.logical.node import (
     LimitNode,
     Node,
     PartitionNode,
-    ProjectionNode,
     SqlEngineNode,
     UnionNode,
 )

@@ -16,6 +16,7 @@ from smallpond.logical.node import (
     ConsolidateNode,
     DataSinkNode,
     DataSourceNode,
+    HashPartitionNode,
     LimitNode,
     Node,
     PartitionNode,
@@ -60,6 +61,12 @@ class SchemaFinder:
             return declared
         if isinstance(node, RelationalNode | SqlEngineNode) and not isinstance(node, LimitNode):
             return self.bound(node)
+        if isinstance(node, HashPartitionNode) and not (
+            node.shuffle_only or node.drop_partition_column
+        ):
+            schema = self.of(node.input_deps[0])
+            column = (node.data_partition_column, "UBIGINT")
+            return None if schema is None else (*schema, column)
         passing = (PartitionNode, ConsolidateNode, LimitNode, DataSinkNode, UnionNode)
         if isinstance(node, passing) and node.input_deps:
             return self.of(node.input_deps[0])

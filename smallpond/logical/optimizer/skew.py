@@ -99,10 +99,8 @@ def sampled(lowering: ExchangeLowering, node: Node) -> tuple[Stage, list[DataSou
         return Stage((node,), IDENTITY), [node]
     if not isinstance(node, FilterNode | MapNode | SelectNode) or node.udfs:
         return None
-    if isinstance(node, SelectNode):
-        query = node.query()
-    else:
-        query = Sql.of_template(node.sql_queries[0])
+    selects = isinstance(node, SelectNode)
+    query = node.query() if selects else Sql.of_template(node.sql_queries[0])  # type: ignore
     if query.placeholders():
         return None
     inner = sampled(lowering, node.input_deps[0])

@@ -98,7 +98,7 @@ def composed(
         shared=tuple(shared.items()),
         udfs=unique(name for stage in stages for name in stage.udfs) + unique(udfs),
         options=merged_options([stage.options for stage in stages] + [options or {}]),
-        origins=tuple(node for stage in stages for node in stage.origins) + (origin,),
+        origins=(*(node for stage in stages for node in stage.origins), origin),
         keys=(),
     )
 

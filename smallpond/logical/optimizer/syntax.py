@@ -22,7 +22,9 @@ Tree = dict[str, Any]
 _lock = threading.Lock()
 _connection: duckdb.DuckDBPyConnection | None = None
 
-VOLATILE = frozenset("random uuid gen_random_uuid uuidv4 uuidv7 nextval setseed".split())
+VOLATILE = frozenset(
+    ("random", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "nextval", "setseed")
+)
 
 
 def parser_rows(sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -110,10 +112,7 @@ def is_volatile(query: str) -> bool:
     tree = query_tree(query)
     if tree is None:
         return True
-    for one in trees_inside(tree):
-        if function_name(one) in VOLATILE or one.get("sample"):
-            return True
-    return False
+    return any(function_name(one) in VOLATILE or one.get("sample") for one in trees_inside(tree))
 
 
 @lru_cache(maxsize=4096)

@@ -1,9 +1,9 @@
 """SQL templates as values: text, inputs and placeholders, composed without textual `format`.
 
-A query of a `SqlEngineNode` is a `str.format` template: `{0}` is an input, `{rand_seed}` a placeholder
-that the task fills in, `{{` a brace. Fusing two templates with `format` loses the escapes of the
-inner one and trips over its placeholders, so a template is parsed once into parts, parts are
-composed, and the result is rendered with its escapes.
+A query of a `SqlEngineNode` is a `str.format` template: `{0}` is an input, `{rand_seed}` a
+placeholder that the task fills in, `{{` a brace. Fusing two templates with `format` loses the
+escapes of the inner one and trips over its placeholders, so a template is parsed once into parts,
+parts are composed, and the result is rendered with its escapes.
 
 Invariant: `Sql.of_template(sql.render()) == sql` up to the splitting of literal text.
 """
@@ -16,8 +16,15 @@ from dataclasses import dataclass
 from string import Formatter
 
 PLACEHOLDERS = frozenset(
-    "batch_index query_index rand_seed cpu_limit memory_limit output_filename "
-    "__data_partition__".split()
+    (
+        "batch_index",
+        "query_index",
+        "rand_seed",
+        "cpu_limit",
+        "memory_limit",
+        "output_filename",
+        "__data_partition__",
+    )
 )
 IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 FIELD = re.compile(r"\{(\d+|[A-Za-z_]\w*)\}")
