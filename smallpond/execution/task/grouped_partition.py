@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BUDGET_BYTES_MIN = 32 * MB
-BUDGET_BYTES_MAX = 512 * MB
+BUDGET_BYTES_MAX = 256 * MB
 
 # From a batch to the partition of each of its rows.
 Placement = Callable[["pa.RecordBatch"], "np.ndarray[Any, Any]"]

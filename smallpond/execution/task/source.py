@@ -31,6 +31,8 @@ class DataSourceTask(Task):
     ) -> None:
         super().__init__(ctx, [], partition_infos)
         self.dataset = dataset
+        # Whether this attempt writes files; asked before `dataset` is replaced by them.
+        self._writes_files = False
 
     def __str__(self) -> str:
         return super().__str__() + f", dataset=<{self.dataset}>"
@@ -45,16 +47,17 @@ class DataSourceTask(Task):
         return not isinstance(self.dataset, ArrowTableDataSet | PandasDataSet | SqlQueryDataSet)
 
     def initialize(self) -> None:
-        if not self._lives_in_files():
+        self._writes_files = not self._lives_in_files()
+        if self._writes_files:
             super().initialize()
 
     def finalize(self) -> None:
-        if not self._lives_in_files():
+        if self._writes_files:
             super().finalize()
 
     def run(self) -> bool:
         assert self.dataset is not None
-        if not self._lives_in_files():
+        if self._writes_files:
             from smallpond.logical.dataset import ParquetDataSet
 
             table = self.dataset.to_arrow_table()
