@@ -17,6 +17,8 @@ from urllib.parse import unquote
 from smallpond.common import InvalidArgument
 
 NULL_VALUE = "__HIVE_DEFAULT_PARTITION__"
+# DuckDB before 2.0 wrote this instead; where a column is not text, it can mean nothing else.
+OLD_NULL_VALUE = "NULL"
 _PART = re.compile(r"^([^=/]+)=([^/]*)$")
 _INTEGER = re.compile(r"^(0|-?[1-9][0-9]{0,17})$")
 _DATE = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
@@ -27,6 +29,8 @@ class HivePartitions:
     """The keys, and their SQL types by name; empty for a set that is not partitioned."""
 
     types: dict[str, str] = field(default_factory=dict)
+    with_null: frozenset[str] = frozenset()
+    """The keys that some file has no value for."""
 
     def __bool__(self) -> bool:
         return bool(self.types)
@@ -39,7 +43,7 @@ class HivePartitions:
         if wanted is None and not all("=" in path for path in (paths[0], paths[-1])):
             return HivePartitions()
         keys = tuple(name for name, _ in path_values(paths[0]))
-        values: dict[str, set[str]] = {name: set() for name in keys}
+        values: dict[str, set[str | None]] = {name: set() for name in keys}
         for path in paths:
             pairs = path_values(path)
             if tuple(name for name, _ in pairs) != keys or not keys:
@@ -51,16 +55,20 @@ class HivePartitions:
                 return HivePartitions()
             for name, value in pairs:
                 values[name].add(value)
-        return HivePartitions({name: _type_of(found) for name, found in values.items()})
+        return HivePartitions(
+            {name: _type_of(found) for name, found in values.items()},
+            frozenset(name for name, found in values.items() if None in found),
+        )
 
     def values(self, path: str) -> dict[str, Any]:
         """The values of one file, as Python has them."""
-        return {name: self._value(name, text) for name, text in path_values(path)}
+        return {name: self.value(name, text) for name, text in path_values(path)}
 
-    def _value(self, name: str, text: str) -> Any:
-        if text == NULL_VALUE:
-            return None
+    def value(self, name: str, text: str | None) -> Any:
+        """One value of a path, as Python has it."""
         kind = self.types.get(name, "VARCHAR")
+        if text is None or (text == OLD_NULL_VALUE and kind != "VARCHAR"):
+            return None
         if kind == "BIGINT":
             return int(text)
         if kind == "DATE":
@@ -77,14 +85,19 @@ class HivePartitions:
         return kinds[self.types[name]]
 
 
-def path_values(path: str) -> list[tuple[str, str]]:
-    """The `key=value` directories of a path in their order, values unescaped."""
+def path_values(path: str) -> list[tuple[str, str | None]]:
+    """The `key=value` directories of a path in their order, values unescaped; None for null."""
     matches = (_PART.match(part) for part in path.split("/")[:-1] if "=" in part)
-    return [(match[1], unquote(match[2])) for match in matches if match]
+    # A text that only looks like the mark of null is escaped, so the mark is looked for first.
+    return [
+        (match[1], None if match[2] == NULL_VALUE else unquote(match[2]))
+        for match in matches
+        if match
+    ]
 
 
-def _type_of(values: set[str]) -> str:
-    known = values - {NULL_VALUE}
+def _type_of(values: set[str | None]) -> str:
+    known = {value for value in values if value is not None and value != OLD_NULL_VALUE}
     if known and all(_INTEGER.match(value) for value in known):
         return "BIGINT"
     if known and all(_DATE.match(value) and _is_date(value) for value in known):

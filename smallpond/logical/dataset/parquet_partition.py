@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import PARQUET_METADATA_KEY_PREFIX, InvalidArgument, SmallpondError
-from smallpond.logical.dataset.hive import NULL_VALUE, path_values
+from smallpond.logical.dataset.hive import path_values
 from smallpond.logical.dataset.sql import open_connection, quoted_name
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def partition_key(path: str, column: str, hive_partitioning: bool) -> int | None
     return None if key is None else int(key)
 
 
-def _parsed(text: str, path: str, column: str) -> int:
+def _parsed(text: str | None, path: str, column: str) -> int:
     try:
-        return int(text)
+        return int(text or "null")
     except ValueError as error:
         raise InvalidArgument(
             f"the partition '{column}' of '{path}' is {text!r} and not a number"
@@ -85,7 +85,7 @@ def pruned(dataset: ParquetDataSet, condition: str) -> ParquetDataSet:
     hive = dataset.hive
     if not hive:
         raise InvalidArgument(f"{dataset} has no hive partitions to prune by")
-    combinations: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    combinations: dict[tuple[tuple[str, str | None], ...], list[str]] = {}
     for path in dataset.resolved_paths:
         combinations.setdefault(tuple(path_values(path)), []).append(path)
     groups = list(combinations)
@@ -93,7 +93,7 @@ def pruned(dataset: ParquetDataSet, condition: str) -> ParquetDataSet:
     fields = ", ".join(f"{quoted_name(name)} {kind}" for name, kind in hive.types.items())
     conn.execute(f"create table partitions (number_ BIGINT, {fields})")
     for number, pairs in enumerate(groups):
-        values = [None if value == NULL_VALUE else value for _, value in pairs]
+        values = [hive.value(name, text) for name, text in pairs]
         marks = ", ".join("?" for _ in range(len(values) + 1))
         conn.execute(f"insert into partitions values ({marks})", [number, *values])
     try:

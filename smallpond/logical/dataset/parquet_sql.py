@@ -15,6 +15,7 @@ from smallpond.common import ColumnNotFound, SmallpondError
 from smallpond.io.arrow.footer import file_missing, read_footer
 from smallpond.io.arrow.row_range import RowRange
 from smallpond.io.url import is_url
+from smallpond.logical.dataset.hive import NULL_VALUE
 from smallpond.logical.dataset.paths import has_magic
 from smallpond.logical.dataset.sql import (
     is_plain_name,
@@ -43,15 +44,14 @@ def query(dataset: ParquetDataSet) -> str:
         whole = _largest_first(dataset.resolved_paths)
     else:
         whole, parts = _whole_files_and_parts(dataset.resolved_row_ranges)
-    constants = _constant_names(dataset)
     queries = []
     if whole:
         files = ", ".join(quoted_string(_escaped(path)) for path in whole)
         options = _options(dataset, ROW_NUMBER in dataset.generated_columns)
-        queries.append(f"select {_star(constants)} from read_parquet([{files}], {options})")
+        queries.append(f"select {_star(dataset)} from read_parquet([{files}], {options})")
     for one in parts:
         queries.append(
-            f"select {_star(constants, ROW_NUMBER)} "
+            f"select {_star(dataset, ROW_NUMBER)} "
             f"from read_parquet({quoted_string(_escaped(one.path))}, "
             f"{_options(dataset, True)}) where {ROW_NUMBER} between {one.begin} and {one.end - 1}"
         )
@@ -68,18 +68,36 @@ def _constant_names(dataset: ParquetDataSet) -> list[str]:
     return [*dataset.hive.types, *dataset.generated_columns]
 
 
-def _star(constants: Sequence[str], *helpers: str) -> str:
+def _star(dataset: ParquetDataSet, *helpers: str) -> str:
     """All columns with the constant ones last, and without the helpers that are none of those."""
+    constants = _constant_names(dataset)
     out = [quoted_name(name) for name in dict.fromkeys((*constants, *helpers))]
     if not out:
         return "*"
-    return ", ".join([f"* exclude ({', '.join(out)})", *(quoted_name(name) for name in constants)])
+    mended = _keys_to_mend(dataset)
+    kept = [
+        f"nullif({quoted_name(name)}, {quoted_string(NULL_VALUE)})::{dataset.hive.types[name]} "
+        f"as {quoted_name(name)}"
+        if name in mended
+        else quoted_name(name)
+        for name in constants
+    ]
+    return ", ".join([f"* exclude ({', '.join(out)})", *kept])
+
+
+def _keys_to_mend(dataset: ParquetDataSet) -> frozenset[str]:
+    """Hive columns whose null DuckDB does not know, as it did not before 2.0."""
+    import duckdb
+
+    return dataset.hive.with_null if int(duckdb.__version__.split(".")[0]) < 2 else frozenset()
 
 
 def _options(dataset: ParquetDataSet, row_number: bool) -> str:
     options = [f"union_by_name={dataset.union_by_name}"]
     if dataset.hive:
-        types = struct_of_strings(dataset.hive.types)
+        types = struct_of_strings(
+            dataset.hive.types | dict.fromkeys(_keys_to_mend(dataset), "VARCHAR")
+        )
         options.append(f"hive_partitioning=true, hive_types={types}")
     else:
         options.append("hive_partitioning=false")

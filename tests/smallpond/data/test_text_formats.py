@@ -89,7 +89,7 @@ def test_json(tmp_path: Path) -> None:
     array = tmp_path / "b.json"
     array.write_text('[{"a": 1}, {"a": 2}, {"a": 3}]')
     assert JsonDataSet(str(array), format="array").num_rows == 3
-    (tmp_path / "c.json").write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
+    (tmp_path / "c.json").write_text('{"a": 1}\nnonsense\n{"a": 3}\n')
     with pytest.raises(duckdb.Error):
         JsonDataSet(str(tmp_path / "c.json"), {"a": "BIGINT"}).to_arrow_table()
     skipping = JsonDataSet(str(tmp_path / "c.json"), {"a": "BIGINT"}, ignore_errors=True)
