@@ -104,7 +104,7 @@ def test_resume_neither_loses_nor_duplicates(
     monkeypatch: pytest.MonkeyPatch,
     crash_at: int,
 ) -> None:
-    """Goal: appending is taken up again after a crash. Method: the n-th rename into the folder fails.
+    """Goal: appending is taken up again after a crash. Method: the n-th rename into it fails.
 
     Oracle: the old rows and the new ones, each once.
     """

@@ -119,7 +119,7 @@ def test_ordered_query_writes_rows_in_order(run_plan: RunPlan, in_memory: bool) 
     )
     output = run_plan(node).final_output
     assert output.num_files == 1
-    check = f"select bool_and(o) from (select hash(item) >= lag(hash(item)) over () as o from "
+    check = "select bool_and(o) from (select hash(item) >= lag(hash(item)) over () as o from "
     import duckdb
 
     [(in_order,)] = duckdb.sql(f"{check}read_parquet({output.resolved_paths}))").fetchall()
