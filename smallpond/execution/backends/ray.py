@@ -85,7 +85,7 @@ class RayBackend:
     def start(self, ctx: RuntimeContext) -> None:
         if self._ray is None:
             ray = import_ray()
-            self._connected_here = connect(ray, self.address, ctx)
+            self._connected_here = connect(ray, self.address, ctx, alone=self.worker_count == 0)
             self._ray = ray
             self._run_attempt = ray.remote(max_retries=0)(_entry())
             self._workers_start(ctx)
@@ -215,8 +215,11 @@ class RayBackend:
         self._ray = None
 
 
-def connect(ray: Any, address: str, ctx: RuntimeContext) -> bool:
-    """Connect this process to the cluster; False when it is connected to it already."""
+def connect(ray: Any, address: str, ctx: RuntimeContext, alone: bool = True) -> bool:
+    """Connect this process to the cluster; False when it is connected to it already.
+
+    A local cluster that no other machine is to join (`alone`) listens on the loopback only.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         connected = ray.get_runtime_context().gcs_address
@@ -233,6 +236,7 @@ def connect(ray: Any, address: str, ctx: RuntimeContext) -> bool:
             num_cpus=ctx.usable_cpu_count,
             _memory=ctx.usable_memory_size,
             dashboard_host="127.0.0.1",
+            **({"_node_ip_address": "127.0.0.1"} if alone else {}),
             **quiet,
         )
         return True
