@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smallpond.execution.task import PythonScriptTask
+from smallpond.execution.task.python_script import PythonScriptTask
 from smallpond.logical.dataset import DataSet
 from smallpond.logical.node import Context, Node, PythonScriptNode
 

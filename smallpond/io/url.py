@@ -1,8 +1,8 @@
 """URLs: which paths are URLs, and the fsspec file system behind each.
 
 Everything goes through fsspec, so that one implementation serves footers, Arrow and DuckDB alike.
-For `s3` and `gs`, pyarrow's own file systems stand in when s3fs or gcsfs is not installed.
-`file://` is a local path.
+For `s3` and `gs`, pyarrow's own file systems stand in when s3fs or gcsfs is not installed, for
+`http` a small one of ours. `file://` is a local path.
 
 Invariant: a path without a scheme is local and costs no import of fsspec.
 """
@@ -45,7 +45,16 @@ def filesystem_for(path: str, storage_options: dict[str, Any] | None = None) -> 
     protocol = protocol_of(path)
     if protocol is None or protocol in ("file", "local"):
         return None
-    return _filesystem(protocol, tuple(sorted((storage_options or {}).items())))
+    options = {**_authority_options(protocol, path), **(storage_options or {})}
+    return _filesystem(protocol, tuple(sorted(options.items())))
+
+
+def _authority_options(protocol: str, path: str) -> dict[str, Any]:
+    """What a URL itself says of its file system: for `firepond://`, where the cluster is."""
+    if protocol != "firepond":
+        return {}
+    address = path.removeprefix("firepond://").partition("/")[0]
+    return {"address": address} if address else {}
 
 
 @lru_cache(maxsize=64)
@@ -53,9 +62,12 @@ def _filesystem(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
     import fsspec
 
     try:
+        if protocol == "firepond":
+            # From a source tree nothing has told fsspec of it.
+            import firepond.client.fsspec  # noqa: F401
         return fsspec.filesystem(protocol, **dict(options))
     except ImportError as error:
-        substitute = _arrow_filesystem(protocol, dict(options))
+        substitute = _substitute(protocol, dict(options))
         if substitute is not None:
             return substitute
         package = _PACKAGES.get(protocol, f"the package that serves {protocol}://")
@@ -69,7 +81,12 @@ def _filesystem(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
         ) from error
 
 
-def _arrow_filesystem(protocol: str, options: dict[str, Any]) -> Any:
+def _substitute(protocol: str, options: dict[str, Any]) -> Any:
+    """What can stand in for an fsspec implementation whose package is not installed."""
+    if protocol in ("http", "https"):
+        from smallpond.io.http import HttpFileSystem
+
+        return HttpFileSystem(**options)
     if protocol not in _ARROW_PROTOCOLS:
         return None
     from fsspec.implementations.arrow import ArrowFSWrapper
@@ -92,12 +109,10 @@ def path_within(filesystem: Any, path: str) -> str:
 
 def expand_url(path: str, filesystem: Any) -> list[str]:
     """The URLs that match a pattern on a file system, sorted."""
-    prefix = f"{protocol_of(path)}://"
-    return sorted(
-        prefix + name.removeprefix("/") if not is_url(name) else name
-        for name in _glob(filesystem, path)
-    )
-
-
-def _glob(filesystem: Any, path: str) -> list[str]:
-    return [str(name) for name in filesystem.glob(path_within(filesystem, path))]
+    protocol = protocol_of(path)
+    names = [str(name) for name in filesystem.glob(path_within(filesystem, path))]
+    if protocol == "firepond":
+        # Where the cluster is belongs to the URL.
+        return sorted(filesystem.unstrip_protocol(name) for name in names)
+    prefix = f"{protocol}://"
+    return sorted(prefix + name.removeprefix("/") if not is_url(name) else name for name in names)

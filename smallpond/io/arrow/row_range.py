@@ -21,6 +21,10 @@ class RowRange:
     begin: int
     end: int
 
+    def __reduce__(self) -> tuple[type[RowRange], tuple[str, int, int, int, int]]:
+        # A plan may hold a million of them; this is a third of the default in bytes and time.
+        return RowRange, (self.path, self.data_size, self.file_num_rows, self.begin, self.end)
+
     @property
     def num_rows(self) -> int:
         """The rows of the range."""

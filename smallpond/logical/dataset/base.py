@@ -69,7 +69,9 @@ class DataSet:
             union_by_name: whether files may have different columns, matched by name.
             storage_options: what the file system behind a URL needs, as fsspec takes it.
         """
-        self.paths: list[str] = [str(paths)] if isinstance(paths, str | Path) else list(paths)
+        self.paths: list[str] = (
+            [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+        )
         self.root_dir = _absolute_root(root_dir)
         self.recursive = recursive
         self.columns = None if columns is None else list(columns)
@@ -172,7 +174,7 @@ class DataSet:
         """Whether there are no files; quick, files are not opened."""
         if self._resolved_paths is not None:
             return not self._resolved_paths
-        if any(not path_rules.has_magic(path) for path in self.paths):
+        if any(not path_rules.is_pattern(path) for path in self.paths):
             return False
         return not self.paths or not self.resolved_paths
 

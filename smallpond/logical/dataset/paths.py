@@ -35,6 +35,13 @@ def has_magic(s: str | bytes) -> bool:
     return _MAGIC.search(s) is not None
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path is to be matched. In a web address, `?` begins the query."""
+    if path.startswith(("http://", "https://")):
+        return "*" in path
+    return has_magic(path)
+
+
 def absolute(path: str, root_dir: str | None) -> str:
     """The path under its root; URLs and absolute paths as they are."""
     path = local_path(path)
@@ -84,8 +91,8 @@ def resolve(
     With `directories`, those stand for the files in them. With `must_match`, a pattern without a
     match is an error.
     """
-    files = [path for path in paths if not has_magic(path)]
-    patterns = [path for path in paths if has_magic(path)]
+    files = [path for path in paths if not is_pattern(path)]
+    patterns = [path for path in paths if is_pattern(path)]
     if patterns:
         if len(patterns) == 1:
             found = [expand_pattern(patterns[0], recursive, filesystem)]

@@ -116,6 +116,57 @@ def test_s3_without_s3fs() -> None:
             _ = missing.num_rows
 
 
+def test_http_without_aiohttp() -> None:
+    """Goal: `http://` works with the base dependencies, by ranges. Method: a small server; Arrow,
+    DuckDB, parts. Oracle: the rows; a missing file and a pattern are errors.
+    """
+    name = next(iter(FILES))
+    with fake_s3.serve({"x.parquet": parquet_bytes(FILES[name])}) as options:
+        url = f"http://{options['endpoint_override']}/bucket"
+        dataset = ParquetDataSet(f"{url}/x.parquet?version=1")
+        expected = FILES[name].to_pylist()
+        assert dataset.to_arrow_table().to_pylist() == expected
+        conn = duckdb.connect()
+        parts = dataset.partition_by_rows(3)
+        assert rows(pa.concat_tables([p.to_arrow_table(conn=conn) for p in parts])) == expected
+        with pytest.raises(DataNotFound):
+            _ = ParquetDataSet(f"{url}/no.parquet").num_rows
+        with pytest.raises(OSError, match="no listings"):
+            _ = ParquetDataSet(f"{url}/*.parquet").num_rows
+
+
+def test_http_retries_what_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a busy server is asked again, a refusing one is not. Method: planned answers.
+    Oracle: the number of requests.
+    """
+    import urllib.error
+    import urllib.request
+    from email.message import Message
+
+    from smallpond.io import http
+
+    answers: list[int] = []
+
+    def planned(request: urllib.request.Request, timeout: float) -> io.BytesIO:
+        code = answers.pop(0)
+        if code != 200:
+            raise urllib.error.HTTPError(request.full_url, code, "no", Message(), None)
+        return io.BytesIO(b"data")
+
+    monkeypatch.setattr(http, "RETRY_DELAY_S", 0)
+    monkeypatch.setattr(urllib.request, "urlopen", planned)
+    files = http.HttpFileSystem()
+    answers[:] = [503, 429, 200]
+    assert files.request("http://h/x", "GET", {}).read() == b"data"
+    answers[:] = [403, 200]
+    with pytest.raises(OSError, match="403"):
+        files.request("http://h/x", "GET", {})
+    answers[:] = [500] * http.ATTEMPTS_MAX + [200]
+    with pytest.raises(OSError, match="500"):
+        files.request("http://h/x", "GET", {})
+    assert answers == [200]
+
+
 def test_what_is_a_url() -> None:
     """Goal: paths are not taken for URLs. Method: both kinds. Oracle: what each is."""
     for url in ("s3://b/k", "firepond://cluster/x", "memory://a", "simplecache::s3://b/k"):
