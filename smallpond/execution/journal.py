@@ -32,6 +32,7 @@ from smallpond.execution.task.limits import output_files_of
 if TYPE_CHECKING:
     from smallpond.execution.task.base import Task
     from smallpond.execution.task.context import RuntimeContext
+    from smallpond.execution.task.ids import TaskRuntimeId
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +140,8 @@ class Journal:
         done = [record for record in records if isinstance(record, TaskRecord)]
         self.epoch = len(records) - len(done)
         self._done = {record.identity: record for record in done}
+        # Attempts of this run, over all its plans: none of their names is used twice.
+        self.attempts: set[TaskRuntimeId] = set()
         self._wake = threading.Condition()
         self._pending: list[bytes] = [] if good_bytes else [MAGIC]
         self._added = 0

@@ -174,9 +174,17 @@ class Scheduler(SchedulerState):
             for key in needed
         }
         for key in sorted(needed, key=lambda key: self.tasks[key].id):
+            self._begin_anew(self.tasks[key])
             if self._missing[key] == 0:
                 self._enqueue(self.tasks[key])
         return True
+
+    def _begin_anew(self, task: Task) -> None:
+        """A task that an earlier plan of this run has tried gets its chances and a name again."""
+        task.fail_count = 0
+        task.sched_epoch = self.sched_epoch
+        while task.runtime_id in self._journal.attempts:
+            task.retry_count += 1
 
     @property
     def _elastic(self) -> bool:
@@ -257,6 +265,7 @@ class Scheduler(SchedulerState):
     def _enqueue(self, task: Task) -> None:
         attempt = attempt_of(task, self._output_of, self.sched_epoch)
         self.scheduled_tasks[attempt.runtime_id] = attempt
+        self._journal.attempts.add(attempt.runtime_id)
         if self._is_small(attempt):
             self._inline.append(attempt)
         else:
@@ -475,9 +484,10 @@ class Scheduler(SchedulerState):
         self._tell(events.PlanFinished(time.time(), self.success))
 
     def _outputs_clean(self) -> None:
-        if self.success and self._backend_own:
+        if self.success:
             for attempt in self.abandoned_tasks:
                 attempt.clean_output(force=True)
+        if self.success and self._backend_own:
             for folder in (self.ctx.queue_root, self.ctx.temp_root, self.ctx.staging_root):
                 tree_discard(folder)
         if self.remove_output_root or (self.success and self.ctx.final_output_path):

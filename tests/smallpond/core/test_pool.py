@@ -28,19 +28,20 @@ def retries(events: list[Any]) -> list[str]:
 
 def test_thousands_of_tasks_with_durable_records(tmp_path: Path) -> None:
     """Goal: tiny tasks are cheap and each leaves a record. Method: 3000 tasks through worker
-    processes. Oracle: the records in the file; a third of the time allowed for 10,000."""
+    processes. Oracle: the records in the file; the driver's CPU time, of which 10,000 tasks in 10
+    seconds allow 1 ms a task (wall time would measure who else uses this machine)."""
     ctx = context(tmp_path)
     plan = plan_of(ctx, [call_task(ctx, plans.nothing) for _ in range(3000)])
     scheduler, events = watched(plan)
-    begin = time.monotonic()
+    begin = time.process_time()
     assert scheduler.run(), scheduler.failure
-    elapsed = time.monotonic() - begin
+    elapsed = time.process_time() - begin
     records, _ = records_read(Path(ctx.journal_path).read_bytes())
     keys = {record.key for record in records if isinstance(record, TaskRecord)}
     assert len(keys) == 3000
     workers = {event.worker for event in events if isinstance(event, TaskFinished)}
     assert len(workers - {"localhost"}) == ctx.usable_cpu_count
-    assert elapsed < 6, f"3000 tasks took {elapsed:.1f} s"
+    assert elapsed < 3, f"3000 tasks took {elapsed:.1f} s of the driver's CPU"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +198,68 @@ def test_a_request_that_nothing_can_hold_fails_at_once(tmp_path: Path) -> None:
     text = str(scheduler.failure)
     assert "4096 CPUs" in text and f"{ctx.usable_cpu_count} CPUs" in text
     assert not [event for event in events if isinstance(event, TaskFinished)]
+
+
+class FakeGpu:
+    """A GPU by its rank."""
+
+    def __init__(self, rank: int) -> None:
+        self.id = rank
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FakeGpu) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return self.id
+
+
+def _two_gpus() -> list[FakeGpu]:
+    return [FakeGpu(0), FakeGpu(1)]
+
+
+def _note_gpus(task: Task) -> None:
+    ranks = " ".join(map(str, task.local_gpu_ranks))
+    begin = time.monotonic()
+    time.sleep(0.15)
+    with open(Path(task.ctx.data_root) / f"gpu-{int(task.id)}", "w") as file:
+        file.write(f"{begin} {time.monotonic()} {ranks}")
+
+
+def test_gpus_are_granted_in_shares(tmp_path: Path) -> None:
+    """Goal: a GPU is never given away twice. Method: whole and half GPUs for tasks that overlap.
+    Oracle: at no moment do the shares of a GPU sum up to more than one."""
+    ctx = context(tmp_path)
+    ctx.get_local_gpus = _two_gpus  # type: ignore[method-assign]
+    quotas = [0.5, 1.0, 0.5, 0.5, 2.0, 0.5]
+    tasks = [call_task(ctx, _note_gpus, gpu_limit=quota) for quota in quotas]
+    scheduler, _ = watched(plan_of(ctx, tasks))
+    assert scheduler.run(), scheduler.failure
+    spans = []
+    for task, quota in zip(tasks, quotas, strict=True):
+        begin, end, *ranks = (tmp_path / f"gpu-{int(task.id)}").read_text().split()
+        assert len(ranks) == max(1, quota)
+        spans += [(float(begin), float(end), rank, min(quota, 1.0)) for rank in ranks]
+    for moment, _, rank, _ in spans:
+        taken = sum(
+            share for begin, end, other, share in spans if other == rank and begin <= moment < end
+        )
+        assert taken <= 1.0
+
+
+def _reserve(task: Task) -> None:
+    if task._memory_boost == 1:
+        bytearray(400 * plans.MB)
+
+
+def test_limits_of_the_data_segment(tmp_path: Path) -> None:
+    """Goal: `enforce_memory_limit` refuses memory before it is touched. Method: reserve 400 MB
+    with a limit of 64. Oracle: a MemoryError, then more memory."""
+    ctx = context(tmp_path, enforce_memory_limit=True)
+    task = call_task(ctx, _reserve, memory_limit=64 * plans.MB)
+    scheduler, events = watched(plan_of(ctx, [task]), max_fail_count=0)
+    assert scheduler.run(), scheduler.failure
+    errors = [event.error for event in events if isinstance(event, TaskFinished) and event.error]
+    assert [type(error) for error in errors] == [MemoryError]
 
 
 def _say(task: Task) -> None:

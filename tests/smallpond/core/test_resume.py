@@ -126,13 +126,14 @@ def test_edited_code_is_run_again(tmp_path: Path) -> None:
     assert (folder / "result.txt").read_text() == expected(3)
 
 
-def test_workers_end_with_a_stopped_driver(tmp_path: Path) -> None:
-    """Goal: SIGTERM leaves nothing behind either. Oracle: the workers are gone."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_a_stopped_driver(tmp_path: Path, number: signal.Signals) -> None:
+    """Goal: other signals leave nothing behind either. Oracle: the workers are gone."""
     folder = tmp_path / "job"
     folder.mkdir()
     with start(folder, 2) as driver:
         wait_until(lambda: ran(folder))
-        driver.send_signal(signal.SIGTERM)
+        driver.send_signal(number)
         driver.wait()
     pids = worker_pids(folder)
     assert pids

@@ -256,6 +256,30 @@ def test_observers_see_a_scheduler_that_can_be_pickled(tmp_path: Path) -> None:
     assert Path(ctx.job_status_path).read_text().startswith("success@")
 
 
+def test_a_plan_may_be_tried_again(tmp_path: Path) -> None:
+    """Goal: a failed task is not failed for ever. Method: the same tasks in a second plan of the
+    same run, after what was wrong has been mended. Oracle: failure, then success with new names of
+    attempts, then nothing to do; a lost output is made again."""
+    ctx = context(tmp_path)
+    mended = tmp_path / "mended"
+
+    def work(task: Task) -> None:
+        assert mended.exists(), "broken"
+        Path(task.runtime_output_abspath, "part.txt").write_text("x")
+
+    task = call_task(ctx, work)
+    results = []
+    for step in range(4):
+        scheduler, events = watched(
+            plan_of(ctx, [task]), backend=InProcessBackend(), max_fail_count=1
+        )
+        results.append((scheduler.run(), sum(isinstance(one, TaskStarted) for one in events)))
+        mended.touch()
+        if step == 2:
+            Path(task.output.root_dir or "", "part.txt").unlink()
+    assert results == [(False, 2), (True, 2), (True, 1), (True, 2)]
+
+
 class Boundless(plans.CallTask):
     """Cannot be judged before it runs."""
 
