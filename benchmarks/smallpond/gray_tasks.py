@@ -23,7 +23,7 @@ from benchmarks.smallpond.gensort import KEY_BYTES, RECORD_BYTES, Records
 from benchmarks.smallpond.valsort import joined_all, summaries_in, summarised_file
 
 DIMENSION = "key_range"
-WRITE_COUNT = 1 << 16
+WRITE_COUNT = 1 << 14
 READ_COUNT = 1 << 17
 SCHEMA = pa.schema([("key", pa.binary()), ("payload", pa.binary())])
 
@@ -88,18 +88,17 @@ def generate(
 def sort_partition(runtime_ctx: Any, datasets: list[Any], output_path: str, *, engine: str) -> bool:
     """Sorts one range of keys in memory, and writes its file."""
     task = runtime_ctx.task
-    table = datasets[0].to_arrow_table(max_workers=task.cpu_limit).select(["key", "payload"])
-    task.perf_metrics["num input rows"] += table.num_rows
-    task.add_elapsed_time("input load time (secs)")
+    count = datasets[0].num_rows
+    task.perf_metrics["num input rows"] += count
     written = 0
     with (Path(output_path) / f"{partition_index(task):06}.dat").open("wb") as file:
-        for rows in SORTERS[engine](table):
+        reader = datasets[0].to_batch_reader(READ_COUNT)
+        for rows in SORTERS[engine](reader, count):
             file.write(rows.data)
             written += len(rows)
-    if written != table.num_rows:
-        raise RuntimeError(f"{table.num_rows} records came, {written} were written")
+    if written != count:
+        raise RuntimeError(f"{count} records came, {written} were written")
     task.perf_metrics["num output rows"] += written
-    task.add_elapsed_time("sort and output dump time (secs)")
     return True
 
 
@@ -108,17 +107,38 @@ def partition_index(task: Any) -> int:
     return int(next(info.index for info in task.partition_infos if info.dimension == DIMENSION))
 
 
-def _sorted_by_numpy(table: pa.Table) -> Iterator[Records]:
-    if table.num_rows == 0:
-        return
-    keys, payloads = bytes_of(_whole(table["key"])), bytes_of(_whole(table["payload"]))
+def _sorted_by_numpy(reader: pa.RecordBatchReader, count: int) -> Iterator[Records]:
+    """The records are in memory once; a block is gone with the next one."""
+    keys = np.empty((count, KEY_BYTES), dtype=np.uint8)
+    payloads = np.empty((count, RECORD_BYTES - KEY_BYTES), dtype=np.uint8)
+    at = 0
+    for batch in reader:
+        if batch.num_rows:
+            keys[at : at + batch.num_rows] = bytes_of(batch["key"])
+            payloads[at : at + batch.num_rows] = bytes_of(batch["payload"])
+            at += batch.num_rows
+    if at != count:
+        raise RuntimeError(f"{count} records were promised, {at} came")
     order = key_order(keys)
+    columns = [
+        (
+            column.view(f"V{column.shape[1]}").ravel(),
+            np.empty((WRITE_COUNT, column.shape[1]), np.uint8),
+        )
+        for column in (keys, payloads)
+    ]
+    rows = np.empty((WRITE_COUNT, RECORD_BYTES), dtype=np.uint8)
     for begin in range(0, len(order), WRITE_COUNT):
         chosen = order[begin : begin + WRITE_COUNT]
-        rows = np.empty((len(chosen), RECORD_BYTES), dtype=np.uint8)
-        rows[:, :KEY_BYTES] = keys[chosen]
-        rows[:, KEY_BYTES:] = payloads[chosen]
-        yield rows
+        place = 0
+        for values, taken in columns:
+            width = taken.shape[1]
+            block = taken[: len(chosen)]
+            # As whole values, and not byte by byte: several times as fast.
+            values.take(chosen, out=block.view(f"V{width}").ravel(), mode="clip")
+            rows[: len(chosen), place : place + width] = block
+            place += width
+        yield rows[: len(chosen)]
 
 
 def key_order(keys: Records) -> NDArray[np.intp]:
@@ -142,28 +162,29 @@ def _blocks_of(table: pa.Table) -> Iterator[Records]:
         yield records_of(batch)
 
 
-def _sorted_by_arrow(table: pa.Table) -> Iterator[Records]:
+def _sorted_by_arrow(reader: pa.RecordBatchReader, count: int) -> Iterator[Records]:
+    table = reader.read_all()
     # In pieces: Arrow's `take` of binary values does not go beyond 2 GiB at once.
     order = pc.sort_indices(table, sort_keys=[("key", "ascending")])
     for begin in range(0, len(order), WRITE_COUNT):
         yield from _blocks_of(table.take(order.slice(begin, WRITE_COUNT)))
 
 
-def _sorted_by_polars(table: pa.Table) -> Iterator[Records]:
+def _sorted_by_polars(reader: pa.RecordBatchReader, count: int) -> Iterator[Records]:
     import polars as pl
 
-    frame = pl.DataFrame(table).sort("key")
+    frame = pl.DataFrame(reader.read_all()).sort("key")
     for begin in range(0, len(frame), WRITE_COUNT):
         yield from _blocks_of(frame.slice(begin, WRITE_COUNT).to_arrow())
 
 
-def _sorted_by_duckdb(table: pa.Table) -> Iterator[Records]:
+def _sorted_by_duckdb(reader: pa.RecordBatchReader, count: int) -> Iterator[Records]:
     import duckdb
 
     from smallpond.logical.dataset.sql import arrow_reader
 
     with duckdb.connect() as connection:
-        connection.register("unsorted", table)
+        connection.register("unsorted", reader)
         query = "select key, payload from unsorted order by key"
         for batch in arrow_reader(connection, query, WRITE_COUNT):
             if batch.num_rows:
