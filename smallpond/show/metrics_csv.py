@@ -23,7 +23,8 @@ RUN_FIELDS = (
 def write_metrics_csv(record: JobRecord, path: str | Path) -> int:
     """Writes the file; returns its number of lines without the head."""
     record.advance()
-    rows = [_row(record, span) for span in record.spans if span.event is not None]
+    names: dict[type[Any], list[str]] = {}
+    rows = [_row(record, span, names) for span in record.spans if span.event is not None]
     columns: dict[str, None] = {}
     for row in rows:
         columns.update(dict.fromkeys(row))
@@ -38,14 +39,19 @@ def write_metrics_csv(record: JobRecord, path: str | Path) -> int:
     return len(rows)
 
 
-def _row(record: JobRecord, span: Span) -> dict[str, Any]:
+def _row(record: JobRecord, span: Span, names: dict[type[Any], list[str]]) -> dict[str, Any]:
+    """One line; `names` remembers the attributes of each class of tasks."""
     event = span.event
     row: dict[str, Any] = {"task_props.key": span.key, "task_props.node_id": span.node_id}
     task = record.tasks.get(span.key)
     if task is not None:
-        for name in sorted(task._pristine_attrs):
+        kind = type(task)
+        if kind not in names:
+            names[kind] = sorted(task._pristine_attrs)
+        for name in names[kind]:
             value = getattr(task, name, None)
-            if isinstance(value, (str, Number, Enum)):
+            # Most are None; asking for the type of a Number is slow.
+            if value is not None and isinstance(value, (str, int, float, Enum, Number)):
                 row[f"task_props.{name}"] = _plain(value)
         for info in task.partition_infos:
             row[f"partition_infos.{info.dimension}"] = info.index

@@ -20,7 +20,7 @@ from typing import Protocol, TextIO
 from smallpond.show.record import JobRecord
 
 FIRST_DRAW_S = 0.5
-LIVE_INTERVAL_S = 0.25
+LIVE_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0
 logger = logging.getLogger("smallpond.show")
 
