@@ -1,4 +1,4 @@
-"""Sessions for tests of data frames: tasks run in this process, so that a test takes milliseconds."""
+"""Sessions for tests of data frames: tasks run in this process, so a test takes milliseconds."""
 
 from __future__ import annotations
 

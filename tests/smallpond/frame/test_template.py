@@ -1,4 +1,4 @@
-"""SQL templates: what is an input, a placeholder or a brace, and that composing keeps them apart."""
+"""SQL templates: what is an input, a placeholder or a brace; composing keeps them apart."""
 
 from __future__ import annotations
 
