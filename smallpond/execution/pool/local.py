@@ -72,7 +72,8 @@ class LocalPool:
         if self._ctx is not ctx:
             self._gpus = GpuShares(ctx.get_local_gpus() if ctx.max_usable_gpu_count else ())
         self._ctx = ctx
-        self._context = codec.any_bytes((ctx, sys.path, os.getcwd()))
+        # Pickled when the first task is sent: most small jobs send none.
+        self._context = b""
         self._machine = Machine(
             self.name,
             cpus=ctx.usable_cpu_count,
@@ -198,6 +199,8 @@ class LocalPool:
         return member
 
     def _send(self, member: Member, tasks: list[Task]) -> None:
+        if not self._context:
+            self._context = codec.any_bytes((self._ctx, sys.path, os.getcwd()))
         if member.context is not self._context:
             member.context = self._context
             member.channel.send(wire.CONTEXT, self._context)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
-import uuid
 
 from smallpond.io.filesystem import on_hf3fs, remove_path
 
@@ -43,6 +41,9 @@ def tree_discard(path: str) -> None:
     if command is None or os.path.islink(path) or on_hf3fs(path) or not _is_large(path):
         remove_path(path)
         return
+    import subprocess
+    import uuid
+
     trash = f"{path}.removed-{uuid.uuid4().hex[:8]}"
     try:
         os.rename(path, trash)

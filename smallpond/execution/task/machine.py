@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +94,8 @@ def local_gpus() -> tuple[GPU, ...]:
     command = shutil.which("nvidia-smi")
     if command is None:
         return ()
+    import subprocess
+
     query = "--query-gpu=index,uuid,name,memory.total"
     try:
         answer = subprocess.run(
