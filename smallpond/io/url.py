@@ -1,8 +1,12 @@
 """URLs: which paths are URLs, and the fsspec file system behind each.
 
 Everything goes through fsspec, so that one implementation serves footers, Arrow and DuckDB alike.
-For `s3` and `gs`, pyarrow's own file systems stand in when s3fs or gcsfs is not installed, for
-`http` a small one of ours. `file://` is a local path.
+For `s3` and `gs`, pyarrow's own file systems stand in when s3fs or gcsfs is not installed; for
+`http`, a small one of ours. `file://` is a local path.
+
+What stands between `//` and the next `/` is for some file systems a part of the path (a bucket),
+for others an address that belongs to the instance (the managers of a firepond cluster). Here it is
+always kept in the URL, and instances are found by it.
 
 Invariant: a path without a scheme is local and costs no import of fsspec.
 """
@@ -18,7 +22,16 @@ from smallpond.common import DataNotFound, MissingDependency
 _URL = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.\-]+)(::|://)")
 # The protocols that pyarrow itself serves.
 _ARROW_PROTOCOLS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "firepond": "firepond"}
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "abfs": "adlfs",
+    "az": "adlfs",
+    "hf": "huggingface_hub",
+    "firepond": "firepond",
+}
 
 
 def is_url(path: str) -> bool:
@@ -40,32 +53,36 @@ def protocol_of(path: str) -> str | None:
     return match[1] if match else None
 
 
+def authority_of(path: str) -> str:
+    """What stands between `//` and the next `/`."""
+    return path.partition("://")[2].partition("/")[0]
+
+
 def filesystem_for(path: str, storage_options: dict[str, Any] | None = None) -> Any:
     """The fsspec file system that serves a URL; None for a local path."""
     protocol = protocol_of(path)
     if protocol is None or protocol in ("file", "local"):
         return None
-    options = {**_authority_options(protocol, path), **(storage_options or {})}
-    return _filesystem(protocol, tuple(sorted(options.items())))
+    options = storage_options or {}
+    if "::" in path:
+        import fsspec
+
+        return fsspec.core.url_to_fs(path, **options)[0]
+    try:
+        return _filesystem(protocol, authority_of(path), tuple(sorted(options.items())))
+    except TypeError:
+        # Options that cannot be a key of a cache, such as dictionaries.
+        return _filesystem.__wrapped__(protocol, authority_of(path), tuple(options.items()))
 
 
-def _authority_options(protocol: str, path: str) -> dict[str, Any]:
-    """What a URL itself says of its file system: for `firepond://`, where the cluster is."""
-    if protocol != "firepond":
-        return {}
-    address = path.removeprefix("firepond://").partition("/")[0]
-    return {"address": address} if address else {}
-
-
-@lru_cache(maxsize=64)
-def _filesystem(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
+@lru_cache(maxsize=256)
+def _filesystem(protocol: str, authority: str, options: tuple[tuple[str, Any], ...]) -> Any:
     import fsspec
 
     try:
-        if protocol == "firepond":
-            # From a source tree nothing has told fsspec of it.
-            import firepond.client.fsspec  # noqa: F401
-        return fsspec.filesystem(protocol, **dict(options))
+        kind = fsspec.get_filesystem_class(protocol)
+        from_url = kind._get_kwargs_from_urls(f"{protocol}://{authority}/")
+        return kind(**(from_url | dict(options)))
     except ImportError as error:
         substitute = _substitute(protocol, dict(options))
         if substitute is not None:
@@ -75,9 +92,12 @@ def _filesystem(protocol: str, options: tuple[tuple[str, Any], ...]) -> Any:
             f"{protocol}:// needs {package}: pip install {package} ({error})"
         ) from error
     except ValueError as error:
+        if "not known" not in str(error):
+            raise
+        package = _PACKAGES.get(protocol, "the package that brings it")
         raise DataNotFound(
-            f"no file system is known for {protocol}://; install the package that brings it "
-            f"(fsspec lists the known ones), or mount it and use a path ({error})"
+            f"no file system is known for {protocol}://; install {package}, or mount it and use a "
+            f"path ({error})"
         ) from error
 
 
@@ -109,10 +129,13 @@ def path_within(filesystem: Any, path: str) -> str:
 
 def expand_url(path: str, filesystem: Any) -> list[str]:
     """The URLs that match a pattern on a file system, sorted."""
-    protocol = protocol_of(path)
-    names = [str(name) for name in filesystem.glob(path_within(filesystem, path))]
-    if protocol == "firepond":
-        # Where the cluster is belongs to the URL.
-        return sorted(filesystem.unstrip_protocol(name) for name in names)
-    prefix = f"{protocol}://"
-    return sorted(prefix + name.removeprefix("/") if not is_url(name) else name for name in names)
+    prefix = f"{protocol_of(path)}://"
+    authority = authority_of(path)
+    pattern = path_within(filesystem, path)
+    if not pattern.lstrip("/").startswith(authority):
+        # The file system leaves the address out of its names.
+        prefix += authority
+    found = (str(name) for name in filesystem.glob(pattern))
+    if prefix.endswith("://") and authority:
+        found = (name.lstrip("/") for name in found)
+    return sorted(name if is_url(name) else prefix + name for name in found)

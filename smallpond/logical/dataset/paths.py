@@ -137,12 +137,23 @@ def _is_directory(path: str, few: bool, filesystem: Any) -> bool:
     return os.path.isdir(path)
 
 
+def _url_manifest(filesystem: Any, directory: str) -> list[str]:
+    try:
+        text = filesystem.cat_file(f"{directory.rstrip('/')}/{MANIFEST_NAME}").decode()
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line]
+
+
 def files_below(directory: str, filesystem: Any = None) -> list[str]:
     """The files of a directory and those below it, hidden ones (`.` and `_` names) left out."""
     if is_url(directory):
         pattern = directory.rstrip("/") + "/**"
         filesystem = filesystem or filesystem_for(directory)
         prefix = path_within(filesystem, directory)
+        listed = _url_manifest(filesystem, prefix)
+        if listed:
+            return listed
         return [
             path
             for path in expand_url(pattern, filesystem)

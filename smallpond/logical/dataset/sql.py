@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
+from smallpond.common import InvalidArgument
 from smallpond.io.url import filesystem_for, is_url, protocol_of
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+# What was registered with each connection that still lives.
+_registered: WeakKeyDictionary[Any, dict[str, tuple[str, Any]]] = WeakKeyDictionary()
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -92,17 +96,36 @@ def arrow_reader(
 def register_filesystems(
     conn: duckdb.DuckDBPyConnection | None, paths: Iterable[str], filesystem: Any = None
 ) -> None:
-    """Make the connection able to open the URLs among the paths."""
-    protocols: dict[str, str] = {}
+    """Make the connection able to open the URLs among the paths.
+
+    DuckDB knows one file system a protocol, so all URLs of a connection must be on the same one.
+    """
+    wanted: dict[str, tuple[str, Any]] = {}
     for path in paths:
-        if is_url(path):
-            protocols.setdefault(protocol_of(path) or "", path)
-    if not protocols:
+        if not is_url(path):
+            continue
+        protocol = protocol_of(path) or ""
+        found = filesystem or filesystem_for(path)
+        first, known = wanted.setdefault(protocol, (path, found))
+        if known is not found:
+            raise _two_filesystems(protocol, first, path)
+    if not wanted:
         return
     if conn is None:
         import duckdb
 
         conn = duckdb.default_connection()
-    for protocol, path in protocols.items():
-        if not conn.filesystem_is_registered(protocol):
-            conn.register_filesystem(filesystem or filesystem_for(path))
+    registered = _registered.setdefault(conn, {})
+    for protocol, (path, found) in wanted.items():
+        if protocol not in registered and not conn.filesystem_is_registered(protocol):
+            conn.register_filesystem(found)
+            registered[protocol] = (path, found)
+        elif protocol in registered and registered[protocol][1] is not found:
+            raise _two_filesystems(protocol, registered[protocol][0], path)
+
+
+def _two_filesystems(protocol: str, first: str, second: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"'{first}' and '{second}' are on two {protocol} file systems, and a query can read from "
+        "one; copy one of them first, or read it with pyarrow (to_arrow_table without conn)"
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, ClassVar
 
 import duckdb
 import fsspec
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from smallpond.common import DataNotFound, SmallpondError
+from smallpond.common import DataNotFound, InvalidArgument, SmallpondError
 from smallpond.io.url import is_url, local_path
 from smallpond.logical.dataset import CsvDataSet, JsonDataSet, ParquetDataSet, TextDataSet
 from tests.smallpond.data import fake_s3
@@ -165,6 +167,59 @@ def test_http_retries_what_is_transient(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(OSError, match="500"):
         files.request("http://h/x", "GET", {})
     assert answers == [200]
+
+
+class AddressedFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """As firepond's: the address belongs to the instance and is in no name."""
+
+    protocol = "addressed"
+    contents: ClassVar[dict[str, dict[str, bytes]]] = {}
+
+    def __init__(self, address: str = "", **kwargs: Any) -> None:
+        super().__init__(address=address, **kwargs)
+        self.address = address
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return "/" + path.split("://")[-1].partition("/")[2] if "://" in path else path
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"address": path.split("://")[1].partition("/")[0]}
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        files = self.contents[self.address]
+        path = self._strip_protocol(path).rstrip("/")
+        below = [name for name in files if name == path or name.startswith(f"{path}/")]
+        rows = [{"name": n, "size": len(files[n]), "type": "file"} for n in below]
+        if not rows:
+            raise FileNotFoundError(path)
+        return rows if detail else below
+
+    def modified(self, path: str) -> datetime:
+        return datetime(2025, 1, 1, tzinfo=UTC)
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> io.BytesIO:
+        return io.BytesIO(self.contents[self.address][self._strip_protocol(path)])
+
+
+def test_address_in_the_url() -> None:
+    """Goal: `scheme://address/path` reaches that address and keeps it in the names; two addresses
+    are never mixed up. Method: two servers with files of the same name. Oracle: their rows.
+    """
+    fsspec.register_implementation("addressed", AddressedFileSystem, clobber=True)
+    tables = {"h1:7": FILES["k=1/x.parquet"], "h2:7": FILES["k=2/x.parquet"]}
+    AddressedFileSystem.contents = {
+        address: {"/d/x.parquet": parquet_bytes(table)} for address, table in tables.items()
+    }
+    conns = {address: duckdb.connect() for address in tables}
+    for address, table in tables.items():
+        dataset = ParquetDataSet(f"addressed://{address}/d/*.parquet")
+        assert dataset.resolved_paths == [f"addressed://{address}/d/x.parquet"]
+        assert dataset.to_arrow_table().to_pylist() == table.to_pylist()
+        assert dataset.to_arrow_table(conn=conns[address]).to_pylist() == table.to_pylist()
+    with pytest.raises(InvalidArgument, match="two addressed file systems"):
+        dataset.to_arrow_table(conn=conns["h1:7"])
 
 
 def test_what_is_a_url() -> None:
