@@ -12,7 +12,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB, MissingDependency
-from smallpond.logical.dataset import DataSet
+from smallpond.execution.task.python_script import PythonScriptTask
+from smallpond.logical.dataset import DataSet, ParquetDataSet
 from smallpond.logical.dataset.warc import WarcDataSet
 from smallpond.logical.node import ArrowStreamNode, PythonScriptNode
 
@@ -31,8 +32,22 @@ def _separators() -> dict[int, str]:
     return dict.fromkeys(punctuation | set(map(ord, string.whitespace + string.punctuation)), " ")
 
 
+class ImportWarcTask(PythonScriptTask):
+    """Its output is a table, so that what comes next can read it as one."""
+
+    def run(self) -> bool:
+        """Import, then describe the files as what they are."""
+        done = super().run()
+        self.dataset = ParquetDataSet(["*"], root_dir=self.final_output_abspath)
+        return done
+
+
 class ImportWarcFiles(PythonScriptNode):
     """Turns the responses in WARC files into Parquet files: url, domain, date, content."""
+
+    def spawn(self, *args: Any, **kwargs: Any) -> ImportWarcTask:
+        """A task whose output is Parquet."""
+        return ImportWarcTask(*args, **kwargs)
 
     def import_warc_file(self, warc_path: PurePath, parquet_path: PurePath) -> tuple[int, int]:
         """One file; returns how many pages and how many bytes of content it held."""
