@@ -199,6 +199,9 @@ class Lowering:
     def as_parquet(self, stage: Stage, node: Node) -> Stage:
         """What a sink collects: Parquet files, also of tables in memory and of text files."""
         source = stage.inputs[0] if stage.is_plain else None
+        # Dealing files to partitions changes no file.
+        while isinstance(source, EvenlyDistributedPartitionNode | ConsolidateNode):
+            source = source.input_deps[0]
         if isinstance(source, DataSourceNode):
             dataset = source.dataset
             if type(dataset).__name__ != "ParquetDataSet" or (dataset.paths and dataset.hive):

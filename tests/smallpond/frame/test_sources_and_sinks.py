@@ -1,0 +1,132 @@
+"""Reading and writing: formats, inferred schemas, hive partitions, what a folder looks like."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from smallpond.common import InvalidArgument
+from smallpond.dataframe import Session
+from tests.smallpond.frame.oracle import assert_same_bag, rows_of
+
+T = pa.table(
+    {"a": list(range(30)), "b": [f"t{i % 3}" for i in range(30)], "c": [i / 4 for i in range(30)]}
+)
+
+
+def visible(folder: Path) -> list[str]:
+    """The files below a folder, without hidden ones."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if not path.name.startswith("."))
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_csv_and_json_come_back(sp_both: Session, tmp_path: Path, partitions: int) -> None:
+    """Goal: what is written as text is read with the same names, types and rows. Oracle: T."""
+    t = sp_both.from_arrow(T).repartition(partitions, by_rows=True)
+    t.write_csv(str(tmp_path / "csv"))
+    t.write_json(str(tmp_path / "json"))
+    assert len(visible(tmp_path / "csv")) == len(visible(tmp_path / "json")) == partitions
+    csv = sp_both.read_csv(str(tmp_path / "csv/*.csv"))
+    json = sp_both.read_json(str(tmp_path / "json/*.json"))
+    for frame in (csv, json):
+        assert frame.columns == ["a", "b", "c"]
+        assert list(frame.dtypes.values()) == ["BIGINT", "VARCHAR", "DOUBLE"]
+        assert_same_bag(frame.to_arrow(), rows_of(T))
+
+
+def test_csv_as_published(sp: Session, tmp_path: Path) -> None:
+    """Goal: with a schema there is no header, and the delimiter is a comma. Oracle: the rows."""
+    (tmp_path / "x.csv").write_text("1,a\n2,b\n")
+    df = sp.read_csv(str(tmp_path / "x.csv"), {"n": "bigint", "s": "varchar"})
+    assert df.take_all() == [{"n": 1, "s": "a"}, {"n": 2, "s": "b"}]
+    (tmp_path / "x.tsv").write_text("1\ta\n")
+    df = sp.read_csv(str(tmp_path / "x.tsv"), {"n": "bigint", "s": "varchar"}, delim=r"\t")
+    assert df.take_all() == [{"n": 1, "s": "a"}]
+
+
+def test_text(sp: Session, tmp_path: Path) -> None:
+    """Goal: a row a line, compressed or not. Oracle: the lines."""
+    (tmp_path / "x.txt").write_text('one, "two"\n\nthree\n')
+    with gzip.open(tmp_path / "y.txt.gz", "wt") as file:
+        file.write("four\n")
+    df = sp.read_text([str(tmp_path / "x.txt"), str(tmp_path / "y.txt.gz")], column="line")
+    assert [row["line"] for row in df.take_all()] == ['one, "two"', "", "three", "four"]
+
+
+def test_hive_partitions(sp_both: Session, tmp_path: Path) -> None:
+    """Goal: `key=value` folders written by each task, read back with their column. Oracle: T."""
+    target = tmp_path / "hive"
+    t = sp_both.from_arrow(T).repartition(2, by_rows=True)
+    t.write_parquet(str(target), partition_by=["b"], mode="overwrite")
+    assert {name.split("/")[0] for name in visible(target)} == {"b=t0", "b=t1", "b=t2"}
+    back = sp_both.read_parquet(str(target), recursive=True)
+    assert_same_bag(back.select("a", "b", "c").to_arrow(), rows_of(T))
+    back.filter("b = 't1'").write_csv(str(tmp_path / "csv"), partition_by="a")
+    assert len(visible(tmp_path / "csv")) == 10
+    t.write_parquet(str(target), partition_by=["b"], mode="append")
+    assert sp_both.read_parquet(str(target), recursive=True).count() == 60
+    # A plain copy keeps the column although the folders go.
+    back.write_parquet(str(tmp_path / "flat"))
+    assert set(sp_both.read_parquet(str(tmp_path / "flat")).columns) == {"a", "b", "c"}
+
+
+def test_parquet_options(sp: Session, tmp_path: Path) -> None:
+    """Goal: compression and row groups are as asked. Oracle: the footer."""
+    df = sp.from_arrow(pa.table({"a": list(range(5000))}))
+    df.write_parquet(str(tmp_path / "out"), compression="snappy", row_group_size=2048)
+    [name] = visible(tmp_path / "out")
+    footer = pq.read_metadata(tmp_path / "out" / name)
+    assert footer.num_row_groups == 3
+    assert footer.row_group(0).column(0).compression == "SNAPPY"
+
+
+def test_the_manifest_lists_the_files(sp: Session, tmp_path: Path) -> None:
+    """Goal: readers that follow the manifest find all files. Oracle: the folder."""
+    target = tmp_path / "out"
+    sp.from_arrow(T).repartition(3, by_rows=True).map("a").write_parquet(str(target))
+    listed = (target / ".MANIFEST.txt").read_text().splitlines()
+    assert sorted(listed) == sorted(str(target / name) for name in visible(target))
+    assert not list(tmp_path.glob("*.staging"))
+
+
+def test_overwriting_what_is_read(sp: Session, tmp_path: Path) -> None:
+    """Goal: a table can replace the files that it comes from. Oracle: the rows after."""
+    target = str(tmp_path / "out")
+    sp.from_arrow(T).write_parquet(target)
+    sp.read_parquet(target).filter("a < 3").write_parquet(target, mode="overwrite")
+    assert sorted(row["a"] for row in sp.read_parquet(target).take_all()) == [0, 1, 2]
+
+
+def test_lazy_writes_share_their_plan(sp: Session, tmp_path: Path) -> None:
+    """Goal: several outputs in one run. Oracle: the rows of both."""
+    t = sp.from_arrow(T).filter("a >= 10")
+    one = t.write_parquet_lazy(str(tmp_path / "one"))
+    two = t.map("b").write_parquet_lazy(str(tmp_path / "two"))
+    sp.wait(one, two)
+    assert one.is_computed() and two.is_computed()
+    assert sp.read_parquet(str(tmp_path / "one")).count() == 20
+    assert sp.read_parquet(str(tmp_path / "two")).columns == ["b"]
+
+
+def test_bad_arguments(sp: Session, tmp_path: Path) -> None:
+    """Goal: wrong modes are errors at once. Oracle: the message."""
+    df = sp.from_arrow(T)
+    with pytest.raises(InvalidArgument, match="choose one of append, overwrite"):
+        df.write_parquet(str(tmp_path / "x"), mode="replace")
+
+
+def test_sources_in_memory(sp: Session) -> None:
+    """Goal: Python objects, polars frames. Oracle: the rows."""
+    assert sp.from_items(["a", "b"]).take_all() == [{"item": "a"}, {"item": "b"}]
+    rows = [{"x": 1, "y": [1, 2]}, {"x": None, "y": []}]
+    assert sp.from_items(rows).take_all() == rows
+    assert sp.from_items([1.5, None]).take_all() == [{"item": 1.5}, {"item": None}]
+    with pytest.raises(ValueError, match="not empty"):
+        sp.from_items([])
+    polars = pytest.importorskip("polars")
+    assert sp.from_polars(polars.DataFrame({"a": [1, 2]})).count() == 2
