@@ -34,6 +34,8 @@ class Member:
         self.head_since_s = 0.0
         self.idle_bytes: int | None = None
         self.peak_bytes = 0
+        # The limit of the task that the peak is of; 0 before it was looked at.
+        self.head_limit_bytes = 0
         self.revoking = False
         self.ended = False
         # Set when it leaves by itself after its task, which nothing else is blamed for.
@@ -68,6 +70,7 @@ class Member:
     def head_begins(self) -> None:
         self.head_since_s = time.monotonic()
         self.peak_bytes = 0
+        self.head_limit_bytes = 0
 
     def hello(self, pid: int, start_bytes: int) -> None:
         self.pid = pid
@@ -83,6 +86,7 @@ class Member:
             return None
         used = own - self.idle_bytes
         self.peak_bytes = max(self.peak_bytes, used)
+        self.head_limit_bytes = task.memory_limit
         if used <= task.memory_limit * 11 // 10 + OVERHEAD_BYTES:
             return None
         return OutOfMemory(
@@ -94,13 +98,24 @@ class Member:
         """The error of the task that was running when the process ended."""
         if self.death_error is not None:
             return self.death_error
+        limit = self.head_limit_bytes
         if status is None:
             how = "is gone"
+        elif (
+            os.WIFSIGNALED(status)
+            and os.WTERMSIG(status) == signal.SIGKILL
+            and (0 < limit < 2 * self.peak_bytes)
+        ):
+            # Nobody here killed it, and it was large: the kernel did.
+            return OutOfMemory(
+                f"the process of {self.name} ({self.pid}) was killed, most likely by the kernel "
+                f"for lack of memory: it had {self.peak_bytes / GB:.2f} GB"
+            )
         elif os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             how = f"was killed by signal {number} ({signal.Signals(number).name})"
             if number == signal.SIGKILL:
-                how += ", perhaps by the kernel for lack of memory"
+                how += ", by somebody or by the kernel for lack of memory"
         else:
             how = f"exited with code {os.waitstatus_to_exitcode(status)}"
         return NonzeroExitCode(f"the process of {self.name} ({self.pid}) {how}")

@@ -413,7 +413,6 @@ class Task(WorkItem):
         limits.folder_make(self.runtime_output_abspath, exist_ok=self.output_root is not None)
         if not self.exec_on_scheduler:
             limits.task_limits_set(self)
-            random.seed(self.random_seed_bytes)
 
     def finalize(self) -> None:
         self.inject_fault()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import resource
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _usage_before: dict[str, resource.struct_rusage] = {}
+_random_before: dict[str, Any] = {}
 
 
 def folder_make(path: str, exist_ok: bool = True) -> None:
@@ -74,7 +76,12 @@ def task_limits_set(task: Task) -> None:
         for dataset in task.input_datasets:
             if hasattr(dataset, "remove_empty_files"):
                 dataset.remove_empty_files()
-    _threads_set(task.cpu_limit)
+    if in_worker():
+        _threads_set(task.cpu_limit)
+    else:
+        # The process is the user's own: it gets back its random numbers, and keeps its threads.
+        _random_before[task.key] = random.getstate()
+    random.seed(task.random_seed_bytes)
 
 
 def _threads_set(count: int) -> None:
@@ -90,6 +97,9 @@ def _threads_set(count: int) -> None:
 def task_limits_clear(task: Task) -> None:
     """Undo what outlives a task in its process, and remove its scratch folder."""
     _usage_before.pop(task.key, None)
+    random_state = _random_before.pop(task.key, None)
+    if random_state is not None:
+        random.setstate(random_state)
     if task.perf_profile is not None:
         task.perf_profile.disable()
     if task.ctx is not None and task.ctx.enforce_memory_limit and in_worker():

@@ -121,6 +121,24 @@ def test_memory_limits_are_enforced_and_relaxed(tmp_path: Path) -> None:
     assert task.memory_limit > 100 * plans.MB
 
 
+def _die_large(task: Task) -> None:
+    if task._memory_boost == 1:
+        data = b"x" * (200 * plans.MB)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+        del data
+
+
+def test_a_large_process_that_is_killed_ran_out_of_memory(tmp_path: Path) -> None:
+    """Goal: the kernel's killer is understood. Method: a task near its limit dies by signal 9.
+    Oracle: it gets more memory, and no failure is counted."""
+    ctx = context(tmp_path)
+    task = call_task(ctx, _die_large, memory_limit=300 * plans.MB)
+    scheduler, events = watched(plan_of(ctx, [task]), max_fail_count=0)
+    assert scheduler.run(), scheduler.failure
+    assert "out of memory with 0.293 GB" in retries(events)[0]
+
+
 def test_out_of_all_memory_means_spilling_with_one_thread(tmp_path: Path) -> None:
     """Goal: where no more memory is to be had, a task is told to spill. Oracle: it saw
     `low_memory` and one CPU, and no failure was counted."""

@@ -133,6 +133,30 @@ def test_scratch_folders_come_and_go(tmp_path: Path) -> None:
     assert seen == [True] and not os.path.exists(task.temp_abspath)
 
 
+def test_random_numbers_are_the_tasks_own(tmp_path: Path) -> None:
+    """Goal: a task in the driver draws its own numbers and leaves the driver's alone. Oracle: the
+    same numbers at each attempt, and the driver's sequence goes on undisturbed."""
+    import random
+
+    drawn: list[float] = []
+
+    def draw(_task: Task) -> None:
+        drawn.append(random.random())
+
+    random.seed(5)
+    expected = [random.random() for _ in range(2)]
+    random.seed(5)
+    first = random.random()
+    for _ in range(2):
+        ctx = context(tmp_path)
+        task = call_task(ctx, draw)
+        task.input_datasets = []
+        task.retry_count = len(drawn)
+        assert task.exec() == WorkStatus.SUCCEED
+    assert [first, random.random()] == expected
+    assert drawn[0] == drawn[1] not in expected
+
+
 def test_faults_are_injected_into_first_attempts(tmp_path: Path) -> None:
     """Goal: 0.15's fault injection. Oracle: some tasks crash, none after a failure."""
     ctx = context(tmp_path, fault_inject_prob=1.0)
