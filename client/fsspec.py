@@ -206,6 +206,17 @@ class FirepondFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self.cluster.replace(source, target)
         self.invalidate_cache()
 
+    def replace_directory(self, source: str, target: str) -> None:
+        """Puts a directory in the place of another, which may be missing, at once."""
+        source, target = self._strip_protocol(source), self._strip_protocol(target)
+        if self.cluster.exists(target):
+            self.cluster.exchange(source, target)
+            self.cluster.rmtree(source)
+        else:
+            self.cluster.makedirs(self._parent(target), exist_ok=True)
+            self.cluster.rename(source, target)
+        self.invalidate_cache()
+
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         self.invalidate_cache()

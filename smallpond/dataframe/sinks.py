@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from smallpond.common import InvalidArgument
+from smallpond.io.url import is_url, local_path
 from smallpond.logical.node import DataSinkNode, Node
+from smallpond.logical.node.url_sink import UrlSinkNode
 
 if TYPE_CHECKING:
     from smallpond.dataframe.frame import DataFrame
@@ -114,17 +116,19 @@ class Sinks:
     def _sink(self, plan: Node, path: str, mode: WriteMode) -> DataFrame:
         if mode not in MODES:
             raise InvalidArgument(f"mode={mode!r}: choose one of {', '.join(MODES)}")
-        if "://" in str(path):
-            raise InvalidArgument(
-                f"cannot write to the URL {path}: mount it, or write to a folder and copy that"
-            )
+        path = local_path(str(path))
+        if is_url(path):
+            return self._numbered(UrlSinkNode(self.session._ctx, (plan,), path, mode=mode), path)
         target = os.path.abspath(path)
         if mode == "error" and has_files(target):
             raise InvalidArgument(
                 f"{target} already holds files; write with mode='overwrite', 'append' or 'ignore'"
             )
         sink = DataSinkNode(self.session._ctx, (plan,), target, type="link_or_copy", mode=mode)
-        # The same rows written to the same place once more are another job, not one that is done.
+        return self._numbered(sink, target)
+
+    def _numbered(self, sink: Node, target: str) -> DataFrame:
+        """The same rows written to the same place once more are another job, not one done."""
         numbered: Any = sink
         numbered.write_number = self.session._writes[target]
         self.session._writes[target] += 1

@@ -17,7 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smallpond.common import GB, WorkerLost
+from smallpond.common import (
+    GB,
+    ColumnNotFound,
+    InvalidArgument,
+    MissingDependency,
+    WorkerLost,
+)
 from smallpond.execution.workitem import WorkStatus
 
 if TYPE_CHECKING:
@@ -26,6 +32,9 @@ if TYPE_CHECKING:
 
 # A task that takes so many machines with it is the reason, not the victim.
 LOST_COUNT_MAX = 8
+# DuckDB's errors about the text of a query; named here because the scheduler does not import it.
+_SQL_MODULES = ("duckdb", "_duckdb")
+_SQL_PERMANENT = ("BinderException", "CatalogException", "ParserException", "SyntaxException")
 
 
 def attempt_of(task: Task, outputs: Callable[[str], object], epoch: int) -> Task:
@@ -71,6 +80,8 @@ class Recovery:
                 return Verdict(False, relaxed)
         task.fail_count += 1
         what = _what_happened(attempt)
+        if _is_permanent(attempt.exception):
+            return Verdict(True, what)
         if task.fail_count > self.max_fail_count:
             return Verdict(True, f"{what}; {task.fail_count} failures are too many")
         return Verdict(False, f"{what}; failure {task.fail_count} of {self.max_fail_count}")
@@ -106,6 +117,13 @@ class Recovery:
                 "with one thread and early spilling"
             )
         return None
+
+
+def _is_permanent(error: BaseException | None) -> bool:
+    """Whether another try can only fail the same way: wrong arguments, wrong SQL."""
+    if isinstance(error, (ColumnNotFound, InvalidArgument, MissingDependency)):
+        return True
+    return type(error).__module__ in _SQL_MODULES and type(error).__name__ in _SQL_PERMANENT
 
 
 def _what_happened(attempt: Task) -> str:

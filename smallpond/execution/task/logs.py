@@ -46,11 +46,12 @@ def _file_handler(path: str, rotation: bool) -> logging.Handler:
     return logging.FileHandler(path, delay=True)
 
 
-def logs_stop() -> None:
-    """Take away the handlers that logs_start made."""
+def logs_stop(job_id: str | None = None) -> None:
+    """Take away the handlers that logs_start made, for one job or for all."""
     for owner in (logging.getLogger(), logging.getLogger(OWN)):
         for handler in list(owner.handlers):
-            if getattr(handler, "smallpond_job", None) is not None:
+            made_for = getattr(handler, "smallpond_job", None)
+            if made_for is not None and job_id in (None, made_for):
                 owner.removeHandler(handler)
                 handler.close()
 

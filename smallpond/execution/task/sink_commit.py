@@ -21,7 +21,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
-from smallpond.common import MB, SmallpondError
+from smallpond.common import MB, InvalidArgument
 
 if TYPE_CHECKING:
     from smallpond.execution.task.sink import DataSinkTask
@@ -78,7 +78,7 @@ class SinkCommit:
             # Hidden ones are staging folders of tasks that write below the same folder.
             exists = any(not name.startswith(".") for name in entries)
             if exists and self.task.mode == "error":
-                raise SmallpondError(
+                raise InvalidArgument(
                     f"{self.target} already holds files, and the sink's mode is 'error'; remove "
                     f"them or write with mode 'overwrite', 'append' or 'ignore'"
                 )
