@@ -2,17 +2,21 @@
 
 Nodes take turns, so that no stage of a plan waits for all of another one; within a node, tasks go
 by retries, then by id. Tasks of a node with unequal limits queue apart, so that one large request
-at a head never hides small ones behind it.
+at a head never hides small ones behind it. Nor do small ones starve a large one: a group that has
+been refused for `STARVED_S` is served alone, which lets the machines drain until it fits.
 """
 
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smallpond.execution.task.base import Task
+
+STARVED_S = 20.0
 
 Group = tuple[int, int, float, int]
 
@@ -28,6 +32,11 @@ class ReadyQueue:
         self._sign = -1 if retries_first else 1
         self._heaps: dict[Group, list[tuple[int, int, Task]]] = {}
         self._count = 0
+        # When a group was served last, in a count of tasks: who waits longest comes first.
+        self._turns: dict[Group, int] = {}
+        self._turn = 0
+        # Since when nothing of a group could be placed.
+        self._refused_s: dict[Group, float] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -42,6 +51,7 @@ class ReadyQueue:
 
     def clear(self) -> None:
         self._heaps.clear()
+        self._refused_s.clear()
         self._count = 0
 
     def take(self, place: Callable[[Task], bool]) -> int:
@@ -50,13 +60,18 @@ class ReadyQueue:
         `place` returns whether it took the task. Returns how many it took.
         """
         taken = 0
-        round_groups = sorted(self._heaps)
+        now = time.monotonic()
+        round_groups = self._starved(now) or sorted(self._heaps, key=self._order)
         while round_groups:
             willing = []
             for group in round_groups:
                 heap = self._heaps[group]
                 if not place(heap[0][2]):
+                    self._refused_s.setdefault(group, now)
                     continue
+                self._refused_s.pop(group, None)
+                self._turn += 1
+                self._turns[group] = self._turn
                 heapq.heappop(heap)
                 taken += 1
                 if heap:
@@ -66,3 +81,15 @@ class ReadyQueue:
             round_groups = willing
         self._count -= taken
         return taken
+
+    def _order(self, group: Group) -> tuple[int, Group]:
+        return self._turns.get(group, 0), group
+
+    def _starved(self, now: float) -> list[Group]:
+        """The group that has waited too long, if there is one."""
+        since = {group: at for group, at in self._refused_s.items() if group in self._heaps}
+        self._refused_s = since
+        oldest = min(since, key=since.__getitem__, default=None)
+        if oldest is None or now - since[oldest] < STARVED_S:
+            return []
+        return [oldest]

@@ -115,6 +115,18 @@ def test_nodes_take_turns(tmp_path: Path) -> None:
         assert order == expected
 
 
+def test_nodes_take_turns_when_one_task_fits_at_a_time(tmp_path: Path) -> None:
+    """Goal: turns are kept over rounds. Method: a machine of one CPU. Oracle: the nodes of the
+    tasks alternate."""
+    ctx = context(tmp_path)
+    tasks = [call_task(ctx, plans.nothing, node_id=1 + i // 5, memory_limit=1) for i in range(15)]
+    backend = ScriptedBackend([Machine("one", 1, 0, GB)], succeed)
+    scheduler, _ = watched(plan_of(ctx, tasks), backend=backend)
+    assert scheduler.run(), scheduler.failure
+    nodes = [task.node_id for task in scheduler.finished_tasks.values()]
+    assert nodes[:-1] == [1, 2, 3] * 5
+
+
 def test_a_large_request_does_not_hide_small_ones(tmp_path: Path) -> None:
     """Goal: what fits runs. Method: a task that fits only an empty machine queues before small
     ones of its node. Oracle: the small ones are taken, the large one stays."""
@@ -126,6 +138,25 @@ def test_a_large_request_does_not_hide_small_ones(tmp_path: Path) -> None:
         queue.push(task)
     assert queue.take(lambda task: task.cpu_limit == 1) == 3
     assert list(queue) == [large]
+
+
+def test_a_large_request_is_not_starved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: small tasks that keep coming do not keep a large one out for ever. Method: one task
+    of two CPUs behind many of one, on two CPUs, with no patience. Oracle: with patience it is the
+    last, without it is among the first."""
+    from smallpond.execution.scheduler import ready
+
+    places = []
+    for starved_s in (1000.0, 0.0):
+        monkeypatch.setattr(ready, "STARVED_S", starved_s)
+        ctx = context(tmp_path, job=int(starved_s) + 1)
+        small = [call_task(ctx, plans.nothing, node_id=1, memory_limit=1) for _ in range(40)]
+        large = call_task(ctx, plans.nothing, node_id=2, cpu_limit=2, memory_limit=1)
+        backend = ScriptedBackend([Machine("one", 2, 0, GB)], succeed)
+        scheduler, _ = watched(plan_of(ctx, [*small, large]), backend=backend)
+        assert scheduler.run(), scheduler.failure
+        places.append([task.key for task in scheduler.finished_tasks.values()].index(large.key))
+    assert places[0] == 40 and places[1] < 10
 
 
 def test_machines_are_never_overbooked(tmp_path: Path) -> None:
