@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallpond.common import InvalidArgument
 from smallpond.dataframe.frame import DataFrame
+from smallpond.execution.journal import journal_close
 from smallpond.execution.task.logs import logs_stop
 from smallpond.logical.node import DataSourceNode, Node, SqlEngineNode
 from smallpond.session import MEMORY_SHARE, SessionBase
@@ -257,6 +258,7 @@ class Session(SessionBase):
         if finished:
             context.cleanup(remove_output_root=self.config.remove_output_root)
         # An open file would keep the file system of the job's folder from being unmounted.
+        journal_close(context)
         logs_stop(str(context.job_id))
 
     def _all_tasks_finished(self) -> bool:
