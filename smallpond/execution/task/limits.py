@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB
+from smallpond.execution.task.written import written_bytes
 
 if TYPE_CHECKING:
     from smallpond.execution.task.base import Task
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _usage_before: dict[str, resource.struct_rusage] = {}
+_written_before: dict[str, int] = {}
+# Less than this beside the output is logs and the like.
+SPILLED_BYTES_MIN = MB
 _random_before: dict[str, Any] = {}
 
 
@@ -63,6 +67,8 @@ def _data_bytes_now() -> int:
 def task_limits_set(task: Task) -> None:
     """Profile, memory limit and thread counts for the task that begins."""
     _usage_before[task.key] = resource.getrusage(resource.RUSAGE_SELF)
+    if hasattr(task, "exec_query"):
+        _written_before[task.key] = written_bytes()
     if task.ctx.enable_profiling:
         import cProfile
 
@@ -97,6 +103,7 @@ def _threads_set(count: int) -> None:
 def task_limits_clear(task: Task) -> None:
     """Undo what outlives a task in its process, and remove its scratch folder."""
     _usage_before.pop(task.key, None)
+    _written_before.pop(task.key, None)
     random_state = _random_before.pop(task.key, None)
     if random_state is not None:
         random.setstate(random_state)
@@ -128,6 +135,11 @@ def task_metrics_add(task: Task) -> None:
         metrics["max resident set size (MB)"] += after.ru_maxrss / 1024
         metrics["user mode cpu time (secs)"] += after.ru_utime - before.ru_utime
         metrics["system mode cpu time (secs)"] += after.ru_stime - before.ru_stime
+    written = _written_before.get(task.key, -1)
+    if written >= 0:
+        spilled = written_bytes() - written - sum(size for _, size in output_files_of(task))
+        if spilled >= SPILLED_BYTES_MIN:
+            metrics["spilled (bytes)"] += spilled
     if task.perf_profile is not None and task.elapsed_time > 3:
         from smallpond.utility import cprofile_to_string
 
