@@ -149,7 +149,8 @@ class Controller:
         """Probes suspects and everybody they share chains with; one decision covers the result.
 
         An answer counts only if the node's connection has not broken since it was asked: others may
-        let us wait for long.
+        let us wait for long. If we were stopped meanwhile, no answer counts: what happened to those
+        who gave it waits to be heard, and a chain left to one of them now may be left to the dead.
         """
         asked = {life for life in suspects if self._is_current(life)}
         for node, _ in list(asked):
@@ -160,8 +161,12 @@ class Controller:
         timeout_s = self.settings.probe_timeout_ms / 1000
         nodes = [self.state.nodes[node] for node, _ in lives]
         alarms = {node.id: self._alarms[node.id] for node in nodes}
+        began_ns = self.surroundings.clock_ns()
         probes = (self.surroundings.probe(node, timeout_s) for node in nodes)
         results = await asyncio.gather(*probes)
+        if self.surroundings.clock_ns() - began_ns > 2 * timeout_s * 1e9:
+            stale = {ProbeResult.ANSWERED: ProbeResult.UNANSWERED}
+            results = [stale.get(result, result) for result in results]
         found: dict[ProbeResult, list[Life]] = {result: [] for result in ProbeResult}
         for life, result in zip(lives, results, strict=True):
             found[result].append(life)

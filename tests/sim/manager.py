@@ -106,6 +106,10 @@ class SimulatedManagers:
         replies, self._replies = self._replies, []
         return replies, self._loop.next_timer_ns() or NEVER_NS
 
+    def woke(self, now_ns: int) -> None:
+        """The machine was stopped until now: what was due meanwhile is late, and sees so."""
+        self._loop.jump(now_ns)
+
     def broken(self, index: int, node: int) -> None:
         """The idle connection of a manager to a node broke."""
         manager = self._managers.get(index)

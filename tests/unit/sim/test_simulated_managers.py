@@ -140,6 +140,43 @@ def test_an_answer_from_before_the_connection_broke_does_not_count() -> None:
     assert world.chain_of(0, 2, 3) == {2: "last-serving", 3: "last-serving"}
 
 
+def test_an_answer_from_before_the_manager_stopped_does_not_count() -> None:
+    """Goal: of two that die, one while the manager is frozen, neither is taken for a survivor (seed
+    50469). Method: the second one answers the probe, dies, and its broken connection is heard of
+    after its answer; its poll for routing waits here. Oracle: both are last-serving."""
+    world = World(replicas=2)
+    world.bring_up()
+    world.pass_ms(10)
+    body = {"since": world.routing(0)["version"], "wait_ms": 9000, "incarnation": 30}
+    world.managers.request(world.now_ns, 0, "routing", msgpack.packb(body))
+    world.silent.add(1)
+    world.gone.add(2)
+    world.managers.broken(0, 2)
+    world.pass_ms(20)
+    world.gone.add(3)
+    world.now_ns += 5000 * MILLISECOND
+    world.managers.woke(world.now_ns)
+    world.silent.discard(1)
+    world.pass_ms(1)
+    world.managers.broken(0, 3)
+    world.pass_ms(400)
+    assert world.alive(0) == [1]
+    assert world.chain_of(0, 2, 3) == {2: "last-serving", 3: "last-serving"}
+
+
+def test_a_manager_that_was_stopped_judges_nobody_by_old_leases() -> None:
+    """Goal: a frozen machine's timers are late, and the manager sees that. Method: all are silent
+    as long as it stands still. Oracle: all live, and who stays silent does not for long."""
+    world = World()
+    world.bring_up()
+    world.now_ns += 5000 * MILLISECOND
+    world.managers.woke(world.now_ns)
+    world.pass_ms(1000)
+    assert world.alive(0) == [1, 2, 3]
+    world.pass_ms(1500)
+    assert world.alive(0) == []
+
+
 def test_a_chain_is_not_left_to_a_node_whose_connection_broke() -> None:
     """Goal: while a node whose connection broke does not answer, nobody else leaves its chain, as
     they may have gone together (seed 10755). Method: a probe that is cut off, and meanwhile the

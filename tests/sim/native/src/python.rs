@@ -73,6 +73,10 @@ impl Managers for PythonManagers {
     fn broken(&mut self, index: u32, node: u32) {
         self.call::<Py<PyAny>>("broken", (index, node));
     }
+
+    fn woke(&mut self, now_ns: u64) {
+        self.call::<Py<PyAny>>("woke", (now_ns,));
+    }
 }
 
 impl Drop for PythonManagers {

@@ -27,6 +27,8 @@ pub trait Managers: Send {
     fn advance(&mut self, now_ns: u64) -> (Vec<(u64, bool, Vec<u8>)>, u64);
     /// The idle connection of a manager to a node broke.
     fn broken(&mut self, index: u32, node: u32);
+    /// The managers' machine was frozen: whatever is due now is late.
+    fn woke(&mut self, now_ns: u64);
     /// What went wrong inside, which must not.
     fn failure(&mut self) -> Option<String> {
         None
@@ -117,18 +119,29 @@ impl Actor {
                 biased;
                 message = self.inbox.recv() => match message {
                     Some(message) => {
-                        thawed(&self.machine).await;
+                        self.thaw().await;
                         self.take(message);
                     }
                     None => return,
                 },
-                () = tokio::time::sleep_until(due) => thawed(&self.machine).await,
+                () = tokio::time::sleep_until(due) => self.thaw().await,
             }
             while let Ok(message) = self.inbox.try_recv() {
                 self.take(message);
             }
             self.advance();
         }
+    }
+
+    /// Waits while the machine is frozen. Timers that were due meanwhile run at the time of its end.
+    async fn thaw(&mut self) {
+        if !self.machine.is_frozen() {
+            return;
+        }
+        while self.machine.is_frozen() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.managers.woke(self.now_ns());
     }
 
     fn now_ns(&self) -> u64 {
@@ -164,12 +177,6 @@ impl Actor {
                 answer.send(Some((ok, body))).ok();
             }
         }
-    }
-}
-
-async fn thawed(machine: &Machine) {
-    while machine.is_frozen() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
