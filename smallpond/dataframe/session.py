@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections import Counter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from smallpond.logical.optimizer import OptimizerSettings
 
 Paths = str | Sequence[str]
+PREPARE_BYTES_MIN = 4 << 20
 
 
 class Session(SessionBase):
@@ -44,6 +46,7 @@ class Session(SessionBase):
         self._writes: Counter[str] = Counter()
         self._run_lock = threading.RLock()
         self._failed = False
+        self._prepared = False
         self._shutdown_called = False
 
     def _settings(self) -> OptimizerSettings:
@@ -67,7 +70,22 @@ class Session(SessionBase):
         )
 
     def _source(self, dataset: DataSet) -> DataFrame:
+        self._prepare(dataset)
         return DataFrame(self, DataSourceNode(self._ctx, dataset))
+
+    def _prepare(self, dataset: DataSet) -> None:
+        """Files that are not small will need a worker: it gets ready while the plan is made."""
+        if self._prepared or self.config.executor != "local" or self.config.num_executors:
+            return
+        paths = getattr(dataset, "_resolved_paths", None) or []
+        sizes = (os.path.getsize(path) for path in paths[:64] if os.path.exists(path))
+        if sum(sizes) < PREPARE_BYTES_MIN:
+            return
+        self._prepared = True
+        # A worker inherits what its parent imports, and that imports what the driver has.
+        for name in ("duckdb", "pyarrow.parquet", "cloudpickle"):
+            importlib.import_module(name)
+        self._get_backend().prepare()  # type: ignore[attr-defined]
 
     def read_csv(
         self,

@@ -82,6 +82,11 @@ class LocalPool:
             prefetch=AHEAD_COUNT_MAX,
         )
 
+    def prepare(self) -> None:
+        """Start the first worker now: it gets ready while the driver still makes the plan."""
+        if not self._members:
+            self._member_new()
+
     def capacity(self) -> Sequence[Machine]:
         return [self._machine] if self._machine is not None else []
 
