@@ -21,7 +21,8 @@ ROWS = 20_000
 
 def table() -> pyarrow.Table:
     numbers = np.arange(ROWS)
-    return pyarrow.table({"id": numbers, "kind": numbers % 7, "text": [f"row {n}" for n in numbers]})
+    texts = [f"row {number}" for number in numbers]
+    return pyarrow.table({"id": numbers, "kind": numbers % 7, "text": texts})
 
 
 @pytest.fixture
