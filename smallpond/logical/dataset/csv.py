@@ -15,6 +15,7 @@ from smallpond.common import SmallpondError
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.sql import (
     dicts_of,
+    line_buffer_bytes,
     open_connection,
     query_of_nothing,
     quoted_string,
@@ -166,6 +167,7 @@ class CsvDataSet(DataSet):
         }
         if self.max_line_size is not None:
             arguments["max_line_size"] = self.max_line_size
+            arguments["buffer_size"] = line_buffer_bytes(self.max_line_size)
         if self.ignore_errors:
             arguments |= {"store_rejects": True, "rejects_limit": 0}
         arguments |= self.options

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import GB, SmallpondError
+from smallpond.common import GB, MB, SmallpondError
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.sql import (
+    memory_limits,
     open_connection,
     query_of_nothing,
     quoted_string,
@@ -17,6 +19,12 @@ from smallpond.logical.dataset.sql import (
 
 if TYPE_CHECKING:
     import duckdb
+
+# DuckDB's own default for the largest object.
+OBJECT_BYTES_MIN = 16 * MB
+# In other files the objects may be compressed, and larger than the file.
+PLAIN_SUFFIXES = (".json", ".jsonl", ".ndjson")
+STATUS_CHECKS_MAX = 1000
 
 
 class JsonDataSet(DataSet):
@@ -72,12 +80,29 @@ class JsonDataSet(DataSet):
             storage_options=first.storage_options,
         )
 
-    def _options(self) -> str:
-        # DuckDB reserves a buffer of a few objects' size for each thread.
+    def _options(self, conn: duckdb.DuckDBPyConnection | None) -> str:
         return (
-            f"format={quoted_string(self.format)}, maximum_object_size={self.max_object_size}, "
+            f"format={quoted_string(self.format)}, "
+            f"maximum_object_size={self._object_bytes_max(conn)}, "
             f"union_by_name={self.union_by_name}, ignore_errors={self.ignore_errors}"
         )
+
+    def _object_bytes_max(self, conn: duckdb.DuckDBPyConnection | None) -> int:
+        """`max_object_size`, but no more than can occur and than fits into memory.
+
+        DuckDB reserves twice as much for every thread at once, before it reads anything: with the
+        default of 1 GB, a task with 2 threads and less than 4 GB could not read the smallest file.
+        """
+        limit = self.max_object_size
+        if conn is not None:
+            memory, threads = memory_limits(conn)
+            limit = min(limit, memory // (4 * threads))
+        files = self.resolved_paths
+        if len(files) <= STATUS_CHECKS_MAX and all(path.endswith(PLAIN_SUFFIXES) for path in files):
+            sizes = [os.path.getsize(path) for path in files if os.path.isfile(path)]
+            if len(sizes) == len(files):
+                limit = min(limit, max(sizes, default=0))
+        return max(limit, min(self.max_object_size, OBJECT_BYTES_MIN))
 
     def infer_schema(self, conn: duckdb.DuckDBPyConnection | None = None) -> dict[str, str]:
         """SQL types by column name, as given or as found in the files; kept from then on."""
@@ -87,7 +112,7 @@ class JsonDataSet(DataSet):
             conn = conn or open_connection()
             self._prepare(conn, None)
             rows = rows_of(
-                conn, f"describe select * from read_json({self._path_list}, {self._options()})"
+                conn, f"describe select * from read_json({self._path_list}, {self._options(conn)})"
             )
             self.schema = {row[0]: row[1] for row in rows}
         return self.schema
@@ -108,5 +133,5 @@ class JsonDataSet(DataSet):
         schema = struct_of_strings(types)
         return (
             f"( select {self._column_str} from read_json({self._path_list}, "
-            f"columns={schema}, {self._options()}) )"
+            f"columns={schema}, {self._options(conn)}) )"
         )

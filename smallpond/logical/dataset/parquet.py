@@ -223,6 +223,19 @@ class ParquetDataSet(DataSet):
 
         return damaged_files(self, deep)
 
+    def leave_out_damaged_files(self, deep: bool = True) -> dict[str, str]:
+        """Go on without the damaged files; returns what `verify` said of them."""
+        damaged = self.verify(deep)
+        self.ignore_corrupt_files = True
+        self._resolved_row_ranges = [
+            one for one in self.resolved_row_ranges if one.path not in damaged
+        ]
+        self._resolved_paths = sorted({one.path for one in self._resolved_row_ranges})
+        self._resolved_num_rows = None
+        self._partitions = {}
+        self.skipped_files |= damaged
+        return damaged
+
     def prune(self, condition: str) -> ParquetDataSet:
         """Only the files whose hive columns can satisfy the SQL condition."""
         return parquet_partition.pruned(self, condition)

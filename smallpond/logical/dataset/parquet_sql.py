@@ -189,13 +189,14 @@ def _file_schema(dataset: ParquetDataSet) -> pa.Schema:
     from smallpond.io.arrow.types import convert_types_to_large_string
 
     filesystem = dataset._filesystem()
-    if dataset.union_by_name or dataset.ignore_corrupt_files:
+    if dataset.ignore_corrupt_files or dataset.union_by_name:
+        # Of damaged files only the row ranges are free.
         paths = list(dict.fromkeys(one.path for one in dataset.resolved_row_ranges))
     else:
-        paths = dataset.resolved_paths[:1]
-    schemas = list(dict.fromkeys(read_footer(path, filesystem).schema for path in paths))
+        paths = dataset.resolved_paths
     if not dataset.union_by_name:
-        schemas = schemas[:1]
+        paths = paths[:1]
+    schemas = list(dict.fromkeys(read_footer(path, filesystem).schema for path in paths))
     wide = [convert_types_to_large_string(schema) for schema in schemas]
     return wide[0] if len(wide) == 1 else pa.unify_schemas(wide, promote_options="permissive")
 

@@ -45,6 +45,8 @@ def is_pattern(path: str) -> bool:
 def absolute(path: str, root_dir: str | None) -> str:
     """The path under its root; URLs and absolute paths as they are."""
     path = local_path(path)
+    if path.startswith("~/"):
+        return os.path.expanduser(path)
     if root_dir is None or is_url(path):
         return path
     if is_url(root_dir):

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from smallpond.common import InvalidArgument
+from smallpond.common import MB, InvalidArgument
 from smallpond.io.url import filesystem_for, is_url, protocol_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # What was registered with each connection that still lives.
 _registered: WeakKeyDictionary[Any, dict[str, tuple[str, Any]]] = WeakKeyDictionary()
+READ_BUFFER_BYTES_MIN = 32 * MB
 _IDENTIFIER = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -56,6 +57,21 @@ def query_of_nothing(types: Mapping[str, str], columns: Iterable[str] | None = N
     names = list(types) if columns is None else [name for name in columns if name in types]
     fields = ", ".join(f"null::{types[name]} as {quoted_name(name)}" for name in names)
     return f"( select {fields} where false )"
+
+
+def line_buffer_bytes(line_bytes_max: int) -> int:
+    """What DuckDB should read at a time: two of the longest lines. It would take sixteen."""
+    return max(READ_BUFFER_BYTES_MIN, 2 * line_bytes_max)
+
+
+def memory_limits(conn: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """The memory limit of the connection in bytes, and its threads."""
+    text, threads = rows_of(
+        conn, "select current_setting('memory_limit'), current_setting('threads')"
+    )[0]
+    number, unit = str(text).split()
+    units = {"bytes": 0, "KiB": 1, "MiB": 2, "GiB": 3, "TiB": 4, "PiB": 5, "EiB": 6}
+    return int(float(number) * 1024 ** units[unit]), int(threads)
 
 
 def open_connection() -> duckdb.DuckDBPyConnection:

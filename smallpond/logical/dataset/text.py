@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB
 from smallpond.logical.dataset.base import DataSet
-from smallpond.logical.dataset.sql import query_of_nothing, quoted_string
+from smallpond.logical.dataset.sql import line_buffer_bytes, query_of_nothing, quoted_string
 
 if TYPE_CHECKING:
     import duckdb
 
-LINE_BYTES_MAX = 64 * MB
+LINE_BYTES_MAX = 16 * MB
 
 
 class TextDataSet(DataSet):
@@ -57,5 +57,6 @@ class TextDataSet(DataSet):
         return (
             f"( select * from read_csv({self._path_list}, columns={{{name}: 'VARCHAR'}}, "
             "delim='', quote='', escape='', comment='', header=false, auto_detect=false, "
-            f"strict_mode=false, force_not_null=[{name}], max_line_size={self.max_line_size}) )"
+            f"strict_mode=false, force_not_null=[{name}], max_line_size={self.max_line_size}, "
+            f"buffer_size={line_buffer_bytes(self.max_line_size)}) )"
         )

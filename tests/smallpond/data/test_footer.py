@@ -115,6 +115,9 @@ def test_damage_in_the_middle_is_found_by_looking(files: Path) -> None:
     assert list(dataset.verify(deep=True)) == [str(path)]
     with pytest.raises(CorruptFile, match=r"a\.parquet"):
         dataset.to_arrow_table()
+    assert list(dataset.leave_out_damaged_files()) == [str(path)]
+    assert dataset.to_arrow_table().num_rows == dataset.num_rows == 10
+    assert list(dataset.skipped_files) == [str(path)]
 
 
 def test_missing_file(tmp_path: Path) -> None:

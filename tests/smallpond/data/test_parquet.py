@@ -62,7 +62,7 @@ READERS: dict[str, Callable[[DataSet], pa.Table]] = {
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     count=st.integers(1, 30),
