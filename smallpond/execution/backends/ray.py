@@ -10,13 +10,14 @@ the address "local", with its dashboard bound to 127.0.0.1: it runs whatever it 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ CONNECT_TIMEOUT_S = 5.0
 NODES_INTERVAL_S = 1.0
 IDLE_PAUSE_S = 0.2
 LOCAL = "local"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 AUTO = "auto"
 
 
@@ -231,18 +233,19 @@ def connect(ray: Any, address: str, ctx: RuntimeContext, alone: bool = True) -> 
         return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
     if address == LOCAL:
-        ray.init(
-            address=LOCAL,
-            num_cpus=ctx.usable_cpu_count,
-            _memory=ctx.usable_memory_size,
-            dashboard_host="127.0.0.1",
-            **({"_node_ip_address": "127.0.0.1"} if alone else {}),
-            **quiet,
-        )
+        with _loopback_kept(ray, alone):
+            ray.init(
+                address=LOCAL,
+                num_cpus=ctx.usable_cpu_count,
+                _memory=ctx.usable_memory_size,
+                dashboard_host="127.0.0.1",
+                **quiet,
+            )
         return True
     check_reachable(address)
     try:
-        ray.init(address=address, **quiet)
+        with _loopback_kept(ray, _is_loopback_only(ray, address)):
+            ray.init(address=address, **quiet)
     except Exception as error:
         raise ClusterUnreachable(
             f"cannot connect to the Ray cluster at {address}: {error}. Start it with "
@@ -270,6 +273,38 @@ def check_reachable(address: str) -> None:
         ) from error
 
 
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_loopback_only(ray: Any, address: str) -> bool:
+    """Whether the cluster at the address listens on the loopback and nowhere else."""
+    host, _, port = address.rpartition(":")
+    return host in LOOPBACK_HOSTS and not _answers(ray.util.get_node_ip_address(), int(port))
+
+
+@contextlib.contextmanager
+def _loopback_kept(ray: Any, wanted: bool) -> Iterator[None]:
+    """Let Ray use the loopback where it is `wanted`.
+
+    Ray replaces 127.0.0.1 by the machine's own address, for the sake of other machines. Where Ray
+    is for one machine only (macOS, Windows), it does not, and that is what is switched on here.
+    """
+    constants = ray._private.ray_constants
+    if not wanted or not hasattr(constants, "ENABLE_RAY_CLUSTER"):
+        yield
+        return
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
 def _is_same(address: str, connected: str) -> bool:
     """Whether both name one cluster; a Ray client's address has a port of its own."""
     if address.startswith("ray://"):
@@ -280,7 +315,7 @@ def _is_same(address: str, connected: str) -> bool:
         return False
     try:
         return socket.gethostbyname(host) == socket.gethostbyname(connected_host) or (
-            host in ("localhost", "127.0.0.1")
+            host in LOOPBACK_HOSTS
         )
     except OSError:
         return host == connected_host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
 import signal
 import socket
@@ -13,11 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from smallpond.common import NonzeroExitCode, WorkerLost
-from smallpond.execution.backends.ray import ClusterUnreachable, RayBackend, check_reachable
+from smallpond.execution.backends.ray import (
+    ClusterUnreachable,
+    RayBackend,
+    check_reachable,
+    connect,
+)
 from smallpond.execution.driver import Driver
 from smallpond.execution.events import TaskFinished, TaskRetried
 from smallpond.execution.task import Task
@@ -44,7 +49,10 @@ def ray_cluster() -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    # A dead node is noticed after a second, and not after half a minute.
+    health = {"health_check_period_ms": 250, "health_check_failure_threshold": 4}
+    head = {**NODE, "include_dashboard": False, "_system_config": health}
+    made = Cluster(initialize_head=True, head_node_args=head)
     made.add_node(**NODE)
     yield made
     made.shutdown()
@@ -181,9 +189,12 @@ def test_run_on_ray(tmp_path: Path, ray_cluster: Any, rows_path: str) -> None:
 
     from smallpond.execution.task import DataSourceTask, PartitionInfo
 
-    ray.init(address=ray_cluster.address, log_to_driver=False)
+    ctx = context(tmp_path)
+    assert connect(ray, ray_cluster.address, ctx)
     try:
-        ctx = context(tmp_path)
+        assert not connect(ray, ray_cluster.address, ctx)
+        with pytest.raises(ClusterUnreachable, match="cannot use the one at"):
+            connect(ray, "127.0.0.1:1", ctx)
         source = DataSourceTask(ctx, ParquetDataSet([rows_path]), [PartitionInfo()])
         assert ray.get(source.run_on_ray()).num_rows == EXPECTED[0]
         assert source.run_on_ray() is source.run_on_ray()
@@ -193,30 +204,40 @@ def test_run_on_ray(tmp_path: Path, ray_cluster: Any, rows_path: str) -> None:
         ray.shutdown()
 
 
-def test_a_worker_joins_and_leaves(tmp_path: Path, ray_cluster: Any, backend: RayBackend) -> None:
-    """Goal: worker.py adds this machine to a cluster while it runs. Method: start it, stop it.
-    Oracle: the number of machines; the process is gone."""
-    import smallpond
-
-    backend.start(context(tmp_path))
-    count = len(backend.capacity())
-    worker = Path(str(smallpond.__file__)).with_name("worker.py")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, str(worker), "--ray_address", ray_cluster.address),
-            *("--log_dir", str(tmp_path / "log")),
-        ],
-        env=cluster.python_environment(),
+def test_a_worker_lives_and_ends_with_its_ray(tmp_path: Path) -> None:
+    """Goal: stopping worker.py stops its part of Ray, even with kill -9. Method: a stand-in for the
+    command `ray` that writes down its arguments and waits. Oracle: the arguments; its end."""
+    command = tmp_path / "ray"
+    command.write_text(
+        f"#!{sys.executable}\n"
+        "import os, pathlib, sys, time\n"
+        f"pathlib.Path({str(tmp_path)!r}, f'{{os.getpid()}}.pid').write_text(' '.join(sys.argv))\n"
+        "time.sleep(600)\n"
     )
-    try:
-        wait_until(lambda: len(backend.capacity()) == count + 1, timeout_s=40)
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert children
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-    wait_until(lambda: len(backend.capacity()) == count, timeout_s=40)
-    wait_until(lambda: not any(plans.alive(child.pid) for child in children))
+    command.chmod(0o755)
+    script = (
+        "import sys, smallpond.worker as worker\n"
+        f"worker.ray_command = lambda: {str(command)!r}\n"
+        "sys.exit(worker.main())\n"
+    )
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", script, "--ray_address", "10.0.0.1:6379"),
+                *("--log_dir", str(tmp_path / "log")),
+            ],
+            env=cluster.python_environment(),
+        )
+        try:
+            wait_until(lambda: list(tmp_path.glob("*.pid")))
+        finally:
+            process.send_signal(number)
+            process.wait(30)
+        (record,) = tmp_path.glob("*.pid")
+        pid = int(record.stem)
+        wait_until(lambda pid=pid: not plans.alive(pid))
+        assert "start --address=10.0.0.1:6379 --block" in record.read_text()
+        record.unlink()
 
 
 def test_an_unreachable_cluster_is_an_error(tmp_path: Path) -> None:
@@ -251,11 +272,10 @@ def test_a_local_cluster_listens_on_the_loopback(tmp_path: Path) -> None:
         "own = psutil.Process()\n"
         "hosts = {one.laddr.ip for child in [own, *own.children(recursive=True)]\n"
         "         for one in child.net_connections('tcp') if one.status == 'LISTEN'}\n"
-        "print(sorted(hosts))\n"
+        "print(','.join(host.removeprefix('::ffff:') for host in hosts))\n"
         "backend.stop()\n"
     )
     ended = cluster.run_python("-c", script, str(tmp_path), timeout_s=120)
     assert ended.returncode == 0, ended.stderr
-    hosts = ended.stdout.strip().splitlines()[-1]
-    assert "127.0.0.1" in hosts
-    assert "0.0.0.0" not in hosts and "'::'" not in hosts, hosts
+    hosts = ended.stdout.strip().splitlines()[-1].split(",")
+    assert all(ipaddress.ip_address(host).is_loopback for host in hosts), hosts
