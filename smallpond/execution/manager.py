@@ -156,10 +156,7 @@ class JobManager:
         used = options.backend = backend or queue_backend
         scheduler = _scheduler(exec_plan, options)
         try:
-            with view.watch(scheduler):
-                scheduler.run()
-            if scheduler.failed_task is not None:
-                logger.error("%s", failure_report(scheduler.failed_task))
+            _run_watched(scheduler, view)
         finally:
             if used is not None:
                 used.stop()
@@ -245,6 +242,14 @@ def _leftovers_remove(scheduler: Scheduler) -> None:
     for attempt in scheduler.abandoned_tasks:
         attempt.clean_output(force=True)
     scheduler.ctx.cleanup(remove_output_root=False)
+
+
+def _run_watched(scheduler: Scheduler, view: JobView) -> None:
+    """Run, with progress; a failed task is reported in the log."""
+    with view.watch(scheduler):
+        scheduler.run()
+    if scheduler.failed_task is not None:
+        logger.error("%s", failure_report(scheduler.failed_task))
 
 
 def _scheduler(exec_plan: ExecutionPlan, options: SimpleNamespace) -> Scheduler:

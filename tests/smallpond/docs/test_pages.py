@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -60,9 +61,9 @@ def corpus(tmp_path: Path) -> Corpus:
     return corpus_made(tmp_path)
 
 
-def rows_of(folder: Path) -> list[dict[str, object]]:
+def rows_of(folder: Path) -> list[dict[str, Any]]:
     """All rows of a written folder."""
-    rows: list[dict[str, object]] = pq.read_table(folder).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(folder).to_pylist()
     return rows
 
 
@@ -116,8 +117,8 @@ def test_cookbook_results(tmp_path: Path, corpus: Corpus) -> None:
     dropped = unique - kept
     assert set(corpus.near) <= dropped
     for id in dropped:
-        text = corpus.texts[int(str(id))]
-        others = (corpus.texts[int(str(one))] for one in unique if int(str(one)) < int(str(id)))
+        text = corpus.texts[id]
+        others = (corpus.texts[one] for one in unique if one < id)
         assert max(similarity(text, other) for other in others) >= 0.8
     assert f"{len(dropped)} near duplicates" in output
 
@@ -135,13 +136,13 @@ def tokens_checked(folder: Path, texts: list[str]) -> None:
     assert sorted(words) == list(range(1, len(words) + 1))
     pattern = re.compile(r"[a-z]+|[0-9]|[^a-z0-9\s]")
     spelled = {tuple(pattern.findall(text.lower())) for text in texts}
-    tokenized: list[list[int]] = [row["tokens"] for row in rows_of(folder / "tokens")]  # type: ignore[misc]
+    tokenized = [row["tokens"] for row in rows_of(folder / "tokens")]
     assert {tuple(words[token] for token in tokens) for tokens in tokenized} == spelled
     files = [path for path in (folder / "training").iterdir() if path.suffix == ".parquet"]
     assert len(files) == 4
     sequences = [row["sequence"] for row in rows_of(folder / "training")]
-    assert all(len(sequence) == 128 for sequence in sequences)  # type: ignore[arg-type]
-    counted = Counter(token for sequence in sequences for token in sequence if token != -1)  # type: ignore[attr-defined]
+    assert all(len(sequence) == 128 for sequence in sequences)
+    counted = Counter(token for sequence in sequences for token in sequence if token != -1)
     assert counted == Counter(token for tokens in tokenized for token in tokens)
 
 
