@@ -24,13 +24,16 @@ class GroupedDataSet(PartitionedDataSet):
         npartitions: int,
         num_rows: int,
         data_bytes: int,
+        columns: Sequence[str] | None = None,
     ) -> None:
+        """`columns` are expressions that give back the types which a file cannot hold."""
         DataSet.__init__(self, [path], None)
         self.path = path
         self.bounds = [list(run) for run in bounds]
         self.npartitions = npartitions
         self.file_num_rows = num_rows
         self.data_bytes = data_bytes
+        self.part_columns = None if columns is None else list(columns)
         self._absolute_paths = self._resolved_paths = [path]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -49,7 +52,9 @@ class GroupedDataSet(PartitionedDataSet):
         ]
         # No rows, but the file tells the columns.
         ranges = ranges or [RowRange(self.path, self.data_bytes, self.file_num_rows, 0, 0)]
-        dataset = ParquetDataSet([self.path], None, hive_partitioning=False)
+        dataset = ParquetDataSet(
+            [self.path], None, columns=self.part_columns, hive_partitioning=False
+        )
         dataset._resolved_row_ranges = ranges
         dataset._absolute_paths = dataset._resolved_paths = [self.path]
         return dataset

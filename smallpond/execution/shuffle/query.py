@@ -6,7 +6,8 @@ is computed twice, since a view is only text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smallpond.execution.shuffle.keys import partition_expression
@@ -21,6 +22,35 @@ if TYPE_CHECKING:
 INPUT_VIEW = "shuffle_input"
 PARTITION_COLUMN = "__shuffle_partition__"
 SORT_KEY = "__shuffle_key__"
+
+# Types that Parquet files written by Arrow cannot hold, and what holds their values instead. A sum
+# of BIGINT has at most 38 digits.
+_STORED_AS = (
+    (re.compile(r"\bU?HUGEINT\b"), "DECIMAL(38, 0)"),
+    (re.compile(r"\b(INTERVAL|BIT|BIGNUM|VARINT|TIME WITH TIME ZONE)\b"), "VARCHAR"),
+)
+
+
+def storable_type(sql_type: str) -> str:
+    """The type, also inside lists and structs, in which values of `sql_type` travel."""
+    for pattern, stored in _STORED_AS:
+        sql_type = pattern.sub(stored, sql_type)
+    return sql_type
+
+
+def restoring_columns(types: Mapping[str, str], read: Mapping[str, str]) -> list[str] | None:
+    """What to select from a file, whose columns read as `read`, to have `types` again.
+
+    None where everything reads as it was; columns that only the file has are kept.
+    """
+    if all(types.get(name, kind) == kind for name, kind in read.items()):
+        return None
+    columns = []
+    for name, kind in read.items():
+        column = quoted_identifier(name)
+        wanted = types.get(name, kind)
+        columns.append(column if wanted == kind else f"CAST({column} AS {wanted}) AS {column}")
+    return columns
 
 
 class ShuffleQuery:
@@ -45,13 +75,17 @@ class ShuffleQuery:
             columns = [name for name in self.types if name.lower() not in hidden]
         self.columns = list(columns)
 
+    def travelling_types(self) -> dict[str, str]:
+        """The columns that travel with the types that they must have again when they are read."""
+        return {name: self.types[name] for name in self.columns if name in self.types}
+
     def _payload(self) -> str:
         parts = []
         for name in self.columns:
             column = quoted_identifier(name)
-            # DECIMAL(38, 0) is what of HUGEINT survives in a file without losing digits.
-            if self.types.get(name) in ("HUGEINT", "UHUGEINT"):
-                column = f"CAST({column} AS DECIMAL(38, 0)) AS {column}"
+            stored = storable_type(self.types.get(name, ""))
+            if stored != self.types.get(name, ""):
+                column = f"CAST({column} AS {stored}) AS {column}"
             parts.append(column)
         return "".join(f"{part}, " for part in parts)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.execution.shuffle.query import ShuffleQuery
 from smallpond.execution.shuffle.ranges import SORT_KEY_COLUMN
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.grouped_partition import GroupedPartitionTask, Placement
@@ -79,7 +78,7 @@ class ExchangeTask(GroupedPartitionTask):
                 **self.partition_infos_as_dict,
             },
         )
-        query = ShuffleQuery(self, conn, source, self.columns)
+        query = self.shuffle_query(conn, source, self.columns)
         if self.partition_by is not None:
             return query.by_expression(self.partition_by), None
         if self.order_by is not None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB, OutOfMemory, RowCountMismatch
+from smallpond.execution.shuffle.query import ShuffleQuery, restoring_columns
 from smallpond.execution.shuffle.scatter import BATCH_ROWS, checked_partitions, grouped_batch
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.partition import PartitionProducerTask
@@ -45,7 +46,7 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
     # The rest of the task's memory holds the rows that wait to be written.
     memory_overcommit_ratio = 0.5
 
-    __slots__ = ("_grouped", "file_per_partition", "partition_column")
+    __slots__ = ("_grouped", "_travelling", "file_per_partition", "partition_column")
 
     def __init__(
         self,
@@ -74,12 +75,26 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
         # The column, if any, that each file gets besides its rows' own.
         self.partition_column: str | None = None
         self._grouped: Any = None
+        # Columns and their types; set with the statement.
+        self._travelling: dict[str, str] = {}
 
     # --- what a subclass says ---
 
     def shuffle_statement(self, conn: duckdb.DuckDBPyConnection) -> tuple[str, Placement | None]:
         """The rows that travel; without a placement the last column is the partition."""
         raise NotImplementedError(f"{type(self).__name__} does not say where rows go")
+
+    def shuffle_query(
+        self,
+        conn: duckdb.DuckDBPyConnection,
+        source: str,
+        columns: Sequence[str] | None = None,
+        without: Sequence[str] = (),
+    ) -> ShuffleQuery:
+        """The builder of the statement over `source`; notes which columns travel."""
+        query = ShuffleQuery(self, conn, source, columns, without)
+        self._travelling = query.travelling_types()
+        return query
 
     @property
     def keeps_every_row(self) -> bool:
@@ -157,7 +172,7 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
             raise
         except MemoryError as error:
             raise OutOfMemory(f"{self.key} ran out of memory: {error}") from error
-        self._take_output(writer)
+        self._take_output(conn, writer)
 
     def _open_writer(self, schema: pa.Schema) -> GroupedFileWriter | PartitionFilesWriter:
         from smallpond.execution.shuffle.writer import GroupedFileWriter, PartitionFilesWriter
@@ -185,7 +200,9 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
             writer_options=self.file_options(),
         )
 
-    def _take_output(self, writer: GroupedFileWriter | PartitionFilesWriter) -> None:
+    def _take_output(
+        self, conn: duckdb.DuckDBPyConnection, writer: GroupedFileWriter | PartitionFilesWriter
+    ) -> None:
         from smallpond.execution.shuffle.grouped_dataset import GroupedDataSet
         from smallpond.execution.shuffle.writer import GroupedFileWriter
         from smallpond.logical.dataset import ParquetDataSet
@@ -194,8 +211,15 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
         self.perf_metrics["num output rows"] += writer.rows_out
         if isinstance(writer, GroupedFileWriter):
             path = os.path.join(self.final_output_abspath, os.path.basename(writer.path))
+            written = writer.path.replace("'", "''")
+            described = self.fetch(conn, f"DESCRIBE SELECT * FROM read_parquet('{written}')")
             self._grouped = GroupedDataSet(
-                path, writer.bounds, self.npartitions, writer.rows_out, writer.data_bytes
+                path,
+                writer.bounds,
+                self.npartitions,
+                writer.rows_out,
+                writer.data_bytes,
+                restoring_columns(self._travelling, {row[0]: row[1] for row in described}),
             )
             return
         root = self.runtime_output_abspath

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from smallpond.common import DEFAULT_ROW_GROUP_SIZE, KB, clamp_row_group_bytes
-from smallpond.execution.shuffle.query import ShuffleQuery
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.grouped_partition import GroupedPartitionTask, Placement
 from smallpond.execution.task.ids import PartitionInfo
@@ -141,7 +140,7 @@ class HashPartitionTask(GroupedPartitionTask):
     def shuffle_statement(self, conn: duckdb.DuckDBPyConnection) -> tuple[str, Placement | None]:
         column = self.data_partition_column
         drop = self.drop_partition_column or not self.shuffle_only
-        query = ShuffleQuery(self, conn, self.input_query(conn), without=[column] if drop else [])
+        query = self.shuffle_query(conn, self.input_query(conn), without=[column] if drop else [])
         if self.shuffle_only:
             # A name, or any expression that is the number of the partition.
             named = quoted_identifier(column) if column in query.types else column

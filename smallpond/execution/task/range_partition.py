@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.execution.shuffle.query import ShuffleQuery
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.grouped_partition import GroupedPartitionTask, Placement
 from smallpond.execution.task.sql_text import quoted_identifier
@@ -53,7 +52,7 @@ class RangePartitionTask(GroupedPartitionTask):
 
     def shuffle_statement(self, conn: duckdb.DuckDBPyConnection) -> tuple[str, Placement | None]:
         [view] = self.create_input_views(conn, self.input_datasets[:1])
-        query = ShuffleQuery(self, conn, f"SELECT * FROM {view}")
+        query = self.shuffle_query(conn, f"SELECT * FROM {view}")
         order_by = self.order_by or [quoted_identifier(query.columns[0])]
         points = query.sort_keys_of(order_by, self.split_points)
         return query.by_range(order_by, points), None

@@ -88,21 +88,13 @@ class SqlEngineNode(Node):
         is for queries that write by themselves. `batched_processing` runs the queries over one
         piece after another of an only input, each of which fits into memory.
         """
-        cpu_limit = cpu_limit or self.default_cpu_limit
-        memory_limit = memory_limit or self.default_memory_limit
-        if udfs is not None and self.max_udf_cpu_limit and cpu_limit > self.max_udf_cpu_limit:
-            warnings.warn(
-                f"Python functions run on few cores at once: cpu_limit lowered from {cpu_limit} "
-                f"to {self.max_udf_cpu_limit}",
-                stacklevel=2,
-            )
-            cpu_limit, memory_limit = self.max_udf_cpu_limit, None
         if relax_memory_if_oom is not None:
             warnings.warn(
                 "Argument 'relax_memory_if_oom' has been deprecated",
                 DeprecationWarning,
                 stacklevel=3,
             )
+        cpu_limit, memory_limit = self._limits(cpu_limit, memory_limit, udfs is not None)
         queries = [sql_query] if isinstance(sql_query, str) else list(sql_query)
         assert queries and all(isinstance(q, str) for q in queries), f"not SQL: {sql_query!r}"
         super().__init__(
@@ -137,6 +129,20 @@ class SqlEngineNode(Node):
             + f", sql_query=<{self.oneline_query[:100]}...>, udfs={self.udfs}, "
             + f"batched_processing={self.batched_processing}"
         )
+
+    def _limits(
+        self, cpu_limit: int | None, memory_limit: int | None, calls_python: bool
+    ) -> tuple[int, int | None]:
+        """The limits, by default those of the class; fewer cores for Python functions."""
+        cpu_limit = cpu_limit or self.default_cpu_limit
+        if calls_python and self.max_udf_cpu_limit and cpu_limit > self.max_udf_cpu_limit:
+            warnings.warn(
+                f"Python functions run on few cores at once: cpu_limit lowered from {cpu_limit} "
+                f"to {self.max_udf_cpu_limit}",
+                stacklevel=4,
+            )
+            return self.max_udf_cpu_limit, None
+        return cpu_limit, memory_limit or self.default_memory_limit
 
     @property
     def oneline_query(self) -> str:

@@ -122,7 +122,7 @@ def test_ordered_query_writes_rows_in_order(run_plan: RunPlan, in_memory: bool) 
     check = "select bool_and(o) from (select hash(item) >= lag(hash(item)) over () as o from "
     import duckdb
 
-    [(in_order,)] = duckdb.sql(f"{check}read_parquet({output.resolved_paths}))").fetchall()
+    [(in_order,)] = duckdb.execute(f"{check}read_parquet({output.resolved_paths}))").fetchall()
     assert in_order
 
 
