@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 work, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -20,7 +21,7 @@ os.environ["DO_NOT_TRACK"] = "true"
 if memory_bytes:
     os.environ["DAFT_MEMORY_LIMIT"] = str(memory_bytes)
 
-import daft  # noqa: E402
+import daft  # type: ignore[import-not-found] # noqa: E402
 from daft import col  # noqa: E402
 
 
@@ -47,7 +48,7 @@ def shuffled() -> daft.DataFrame:
     return read("samples").with_column("order", col("id").hash()).sort("order").exclude("order")
 
 
-FRAMES = {
+FRAMES: dict[str, Callable[[], daft.DataFrame]] = {
     "sort": sorted_records,
     "wordcount": counted,
     "join": joined,

@@ -81,8 +81,7 @@ def main(work: str, source: Path, target: Path, memory_bytes: int, task_count: i
     if work == "tasks":
         run_tasks(root, task_count)
         return
-    limit = {"memory_limit": memory_bytes} if memory_bytes else {}
-    session = smallpond.init(data_root=str(root), **limit)
+    session = smallpond.init(data_root=str(root), memory_limit=memory_bytes or None)
     works = Works(session, source)
     getattr(works, work.replace("join-skew", "join"))().write_parquet(str(target))
     session.shutdown()
