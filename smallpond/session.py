@@ -33,6 +33,9 @@ EXECUTORS = ("local", "inprocess", "ray")
 UNITS = {"": 1, "K": KB, "M": MB, "G": GB, "T": TB}
 # Of the machine's memory, what tasks may use together unless told otherwise.
 MEMORY_SHARE = 0.8
+# More than any machine has: no limit.
+CPUS_MAX = 1024
+MEMORY_BYTES_MAX = 16 * TB
 V = TypeVar("V")
 
 
@@ -54,7 +57,8 @@ class SessionBase:
             bind_numa_node=self.config.bind_numa_node,
             shared_log_root=self._platform.shared_log_root(),
             console_log_level="WARNING",
-            **self.config.machine_limits(),
+            max_usable_cpu_count=self.config.num_workers or CPUS_MAX,
+            max_usable_memory_size=self.config.memory_limit or MEMORY_BYTES_MAX,
         )
         if self.config.spill_directory is not None:
             self._runtime_ctx.temp_root = os.path.join(
@@ -68,10 +72,10 @@ class SessionBase:
         self._backend: Backend | None = None
         self._backend_lock = threading.Lock()
         self._view: JobView | None = None
+        self._runtime_ctx.initialize(exec_id=socket.gethostname())
         if self.config.executor == "ray":
             # An address where nobody listens is an error now, not a job that never starts.
-            self._get_backend()
-        self._runtime_ctx.initialize(exec_id=socket.gethostname())
+            self._get_backend().start(self._runtime_ctx)
         logger.info("using platform: %s", self._platform)
         logger.info("command-line arguments: %s", " ".join(sys.argv))
         logger.info("session config: %s", self.config)
@@ -108,10 +112,11 @@ class SessionBase:
 
             return InProcessBackend()
         if self.config.executor == "ray":
-            from smallpond.execution.backends.ray_cluster import RayBackend
+            from smallpond.execution.backends.ray import RayBackend
 
-            ray_backend: Backend = RayBackend(self.config.ray_address)
-            return ray_backend
+            return RayBackend(
+                self.config.ray_address or "auto", self._platform, self.config.num_executors
+            )
         if self.config.num_executors > 0:
             return self._executors_backend()
         from smallpond.execution.pool import LocalPool
@@ -258,15 +263,6 @@ class Config:
             max_fail_count=DEFAULT_MAX_FAIL_COUNT if max_fail_count is None else max_fail_count,
         )
         return config, chosen
-
-    def machine_limits(self) -> dict[str, int]:
-        """What the tasks of this machine may use together, as the context takes it."""
-        limits = {}
-        if self.num_workers is not None:
-            limits["max_usable_cpu_count"] = self.num_workers
-        if self.memory_limit is not None:
-            limits["max_usable_memory_size"] = self.memory_limit
-        return limits
 
 
 def env(name: str, kind: Callable[[str], Any] = str) -> Any:

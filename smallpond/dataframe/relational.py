@@ -117,7 +117,7 @@ class RelationalOperations:
 
     def agg(self, *aggregates: str, **named: str) -> DataFrame:
         """One row of aggregates over the table: `df.agg("sum(a)", n="count(*)")`."""
-        return self.group_by().agg(*aggregates, **named)
+        return self.group_by().agg(*aggregates, udfs=None, **named)
 
     def join(
         self,

@@ -77,7 +77,8 @@ class Results:
         datasets = self._compute()
         if len(datasets) == 1:
             return datasets[0].to_pandas()
-        return self.to_arrow().to_pandas()
+        frame: pd.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
     def to_polars(self) -> pl.DataFrame:
         """The table as a polars frame."""

@@ -107,7 +107,7 @@ class Session(SessionBase):
 
         given = schema is not None
         dataset = CsvDataSet(
-            paths,  # type: ignore[arg-type]
+            paths,
             dict(schema) if schema is not None else None,
             delim=delim if delim is not None or not given else ",",
             header=header if header is not None or not given else False,
@@ -134,7 +134,7 @@ class Session(SessionBase):
         from smallpond.logical.dataset import ParquetDataSet
 
         dataset = ParquetDataSet(
-            paths,  # type: ignore[arg-type]
+            paths,
             columns=columns,
             union_by_name=union_by_name,
             recursive=recursive,
@@ -158,7 +158,7 @@ class Session(SessionBase):
         from smallpond.logical.dataset import JsonDataSet
 
         dataset = JsonDataSet(
-            paths,  # type: ignore[arg-type]
+            paths,
             dict(schema) if schema is not None else None,
             format=format,
             recursive=recursive,
@@ -180,7 +180,7 @@ class Session(SessionBase):
         from smallpond.logical.dataset import TextDataSet
 
         dataset = TextDataSet(
-            paths,  # type: ignore[arg-type]
+            paths,
             column,
             recursive=recursive,
             storage_options=storage_options,
@@ -192,7 +192,7 @@ class Session(SessionBase):
         from smallpond.contrib.warc import ImportWarcFiles
         from smallpond.logical.dataset import FileSet
 
-        source = DataSourceNode(self._ctx, existing(FileSet(paths)))  # type: ignore[arg-type]
+        source = DataSourceNode(self._ctx, existing(FileSet(paths)))
         return DataFrame(self, ImportWarcFiles(self._ctx, (source,), **options))
 
     def from_items(self, items: list[Any]) -> DataFrame:

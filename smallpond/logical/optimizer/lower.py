@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
+from smallpond.logical.dataset import ParquetDataSet
 from smallpond.logical.node import (
     ConsolidateNode,
     DataSinkNode,
@@ -204,7 +205,7 @@ class Lowering:
             source = source.input_deps[0]
         if isinstance(source, DataSourceNode):
             dataset = source.dataset
-            if type(dataset).__name__ != "ParquetDataSet" or (dataset.paths and dataset.hive):
+            if not isinstance(dataset, ParquetDataSet) or (dataset.paths and dataset.hive):
                 return self.written(stage, node)
         return stage
 

@@ -77,12 +77,9 @@ def composed(
     relations: list[Sql] = []
     for position, stage in enumerate(stages):
         places = [place_of(node, inputs) for node in stage.inputs]
-        moved = tuple(
-            (name, sql.substituted(lambda index, to=places: Sql.input(to[index])))
-            for name, sql in stage.shared
-        )
+        moved = [(name, moved_inputs(sql, places)) for name, sql in stage.shared]
         shared.update({name: sql for name, sql in moved if name not in shared})
-        sql = stage.relation().substituted(lambda index, to=places: Sql.input(to[index]))
+        sql = moved_inputs(stage.relation(), places)
         if not stage.is_plain and needs_name(query, position):
             name = f"input_{origin.id}_{position}"
             shared[name] = Sql.concat("select * from ", sql)
@@ -101,6 +98,11 @@ def composed(
         origins=(*(node for stage in stages for node in stage.origins), origin),
         keys=(),
     )
+
+
+def moved_inputs(sql: Sql, places: Sequence[int]) -> Sql:
+    """The query with its inputs at other positions."""
+    return sql.substituted(lambda index: Sql.input(places[index]))
 
 
 def place_of(node: Node, inputs: list[Node]) -> int:

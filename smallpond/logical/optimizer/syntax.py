@@ -50,7 +50,7 @@ def tree_json(query: str) -> str | None:
 def query_tree(query: str) -> Tree | None:
     """The node of a single SELECT statement; None when it is something else or an error."""
     text = tree_json(query)
-    tree = json.loads(text) if text is not None else {"error": True}
+    tree: Tree = json.loads(text) if text is not None else {"error": True}
     if tree.get("error") or len(tree["statements"]) != 1:
         return None
     node: Tree = tree["statements"][0]["node"]
@@ -133,7 +133,8 @@ def is_rowwise(query: str) -> bool:
     for one in trees_inside(list(scopes)):
         if one.get("class") in ("WINDOW", "SUBQUERY") or is_aggregate(one):
             return False
-    return tree.get("aggregate_handling", "STANDARD_HANDLING") == "STANDARD_HANDLING"
+    handling: str = tree.get("aggregate_handling", "STANDARD_HANDLING")
+    return handling == "STANDARD_HANDLING"
 
 
 def column_names(expression: Tree | list[Tree]) -> set[str] | None:

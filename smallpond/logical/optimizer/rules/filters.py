@@ -158,7 +158,8 @@ class FilterRule:
         """A filter on plain key columns drops whole groups, so it may drop their rows."""
         plain = {key.strip().strip('"').lower() for key in below.keys if is_name(key)}
         trees = conjuncts(node.predicate.text([]))
-        moved, kept = [], []
+        moved: list[Tree] = []
+        kept: list[Tree] = []
         for tree in trees:
             names = column_names(tree)
             inside = bool(names) and {name.lower() for name in names or ()} <= plain

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 from smallpond.common import SmallpondError
+from smallpond.logical.dataset import ParquetDataSet
 from smallpond.logical.node import DataSourceNode, Node
 from smallpond.logical.optimizer.graph import fresh
 from smallpond.logical.optimizer.rules.filters import anded, has_qualifier, is_movable
@@ -21,9 +22,11 @@ def files_pruned(node: Node, notes: list[str]) -> Node:
     if not isinstance(node, FilterNode) or node.predicate.placeholders():
         return node
     source = node.input_deps[0]
-    if not isinstance(source, DataSourceNode) or type(source.dataset).__name__ != "ParquetDataSet":
+    if not isinstance(source, DataSourceNode):
         return node
     dataset = source.dataset
+    if not isinstance(dataset, ParquetDataSet):
+        return node
     if not any("=" in path for path in dataset.resolved_paths[:1]) or not dataset.hive:
         return node
     partitioned = {name.lower() for name in dataset.hive.types}
