@@ -93,7 +93,8 @@ class SessionBase:
 
             self._view = JobView(
                 self._runtime_ctx.log_root,
-                job_id=self.config.job_name or str(self._runtime_ctx.job_id),
+                job_id=str(self._runtime_ctx.job_id),
+                title=self.config.job_name,
                 progress=self.config.progress,
                 shared_log_root=self._runtime_ctx.shared_log_root,
             )

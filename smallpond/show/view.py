@@ -6,14 +6,15 @@
     view.write_files()
 
 `progress`: True or None shows it (live on a terminal, else a line every few seconds, and never
-for a job of less than half a second), False shows nothing. One view serves all plans that a session
-runs, one after the other or at once.
+for a job of less than half a second), False shows nothing; SP_PROGRESS=0 makes None mean False.
+One view serves all plans that a session runs, one after the other or at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import threading
 import time
@@ -43,13 +44,15 @@ class JobView:
         log_root: str | Path,
         *,
         job_id: str = "",
+        title: str | None = None,
         progress: bool | None = None,
         shared_log_root: str | Path | None = None,
         stream: TextIO | None = None,
     ) -> None:
         self.log_root = Path(log_root)
         self.job_id = job_id
-        self.progress = progress is not False
+        self.title = title or "smallpond"
+        self.progress = os.environ.get("SP_PROGRESS") != "0" if progress is None else progress
         self.shared_log_root = Path(shared_log_root) if shared_log_root else None
         self.record = JobRecord()
         """Of all plans together: for profiles and files."""
@@ -66,7 +69,7 @@ class JobView:
             self._watching += 1
             if self.progress and self._display is None:
                 # Progress is that of what runs now; a session may have run much before.
-                self._display = ProgressDisplay(JobRecord(), stream=self._stream)
+                self._display = ProgressDisplay(JobRecord(), title=self.title, stream=self._stream)
                 self._display.start()
             if self._display is not None:
                 scheduler.subscribe(self._display.record.append)

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ class ParseTask(Task):
         return True
 
 
-def task_of(folder: Path, **kwargs: object) -> ParseTask:
+def task_of(folder: Path, **kwargs: Any) -> ParseTask:
     """A task that has not run yet, in a job of its own folder."""
     ctx = runtime_context(folder)
     for root in (ctx.staging_root, ctx.temp_root, ctx.log_root, ctx.config_root):

@@ -114,21 +114,26 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-def test_short_jobs_and_silent_ones_show_nothing(tmp_path: Path) -> None:
-    """Goal: nothing is drawn for a job of less than the first draw, nor with progress=False.
-    Oracle: the stream stays empty, and no display thread is made when progress is off.
+def test_short_jobs_and_silent_ones_show_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: nothing is drawn for a job of less than the first draw, nor with progress=False, nor
+    with SP_PROGRESS=0 unless the caller insists. Oracle: the stream stays empty, and no display
+    thread is made when progress is off.
     """
 
     class Source:
         def subscribe(self, callback: object) -> None:
             self.callback = callback
 
-    for progress in (None, False):
+    cases = ((None, "", True), (False, "", False), (None, "0", False), (True, "0", True))
+    for progress, variable, expected in cases:
+        monkeypatch.setenv("SP_PROGRESS", variable)
         stream = io.StringIO()
         view = JobView(tmp_path, progress=progress, stream=stream)
         with view.watch(Source()):
             running = "smallpond-progress" in {thread.name for thread in threading.enumerate()}
-        assert running == (progress is None)
+        assert running == expected
         assert stream.getvalue() == ""
 
 
