@@ -80,9 +80,6 @@ def _filesystem(protocol: str, authority: str, options: tuple[tuple[str, Any], .
     import fsspec
 
     try:
-        if protocol == "firepond":
-            # From a source tree, nothing else has told fsspec of it.
-            import firepond.client.fsspec  # noqa: F401
         kind = fsspec.get_filesystem_class(protocol)
         from_url = kind._get_kwargs_from_urls(f"{protocol}://{authority}/")
         return kind(**(from_url | dict(options)))
