@@ -286,7 +286,9 @@ class Scheduler(SchedulerState):
         if not self.sched_queue:
             return
         self._placement.update(self._backend_used().capacity())
-        if self._placement.machines and not self._running:
+        if not self._placement.machines:
+            return
+        if not self._running:
             self._hopeless_check()
         if self.sched_running:
             self.sched_queue.take(self._place)
