@@ -205,3 +205,23 @@ def test_visitor_finds_the_method_of_each_kind() -> None:
     ctx = Context()
     Recorder().visit(by_rows(ctx, numbers(ctx, 1), 2, "d"))
     assert calls == ["partition 0", "source 1"]
+
+
+def test_only_files_that_are_kept_are_compressed_to_be_kept(run_plan: RunPlan) -> None:
+    """Goal: fast compression between tasks, the asked one for outputs. Oracle: the footers."""
+    from pyarrow import parquet
+
+    ctx = Context()
+    inner = SqlEngineNode(ctx, (numbers(ctx, 50),), "select item from {0}")
+    asked = SqlEngineNode(ctx, (inner,), "select item from {0}", parquet_compression="SNAPPY")
+    node = SqlEngineNode(ctx, (asked,), "select item from {0}")
+    plan = run_plan(node)
+    codecs = {
+        task.node_id: parquet.read_metadata(task.output.resolved_paths[0])
+        .row_group(0)
+        .column(0)
+        .compression
+        for task in plan.tasks.values()
+        if task.node_id in (inner.id, asked.id, node.id)
+    }
+    assert codecs == {inner.id: "LZ4", asked.id: "SNAPPY", node.id: "ZSTD"}
