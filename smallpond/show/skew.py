@@ -7,7 +7,6 @@ usual. Below MIN_SAMPLES the word means nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 MIN_SAMPLES = 3
 
@@ -16,5 +15,8 @@ def skew_ratio(values: Sequence[float]) -> float | None:
     """Largest over median; None for few samples or a median of zero."""
     if len(values) < MIN_SAMPLES:
         return None
-    middle = median(values)
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    # The statistics module would take longer to import than a small job may take to show.
+    middle = (ordered[half] + ordered[-half - 1]) / 2
     return max(values) / middle if middle > 0 else None

@@ -8,6 +8,8 @@
 `progress`: True or None shows it (live on a terminal, else a line every few seconds, and never
 for a job of less than half a second), False shows nothing; SP_PROGRESS=0 makes None mean False.
 One view serves all plans that a session runs, one after the other or at once.
+
+What draws and writes is imported when it is asked for: a job should begin at once.
 """
 
 from __future__ import annotations
@@ -22,16 +24,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from smallpond.show.metrics_csv import write_metrics_csv
-from smallpond.show.plan_drawing import plan_svg
-from smallpond.show.profile import NodeProfile, node_profiles, profile_text
 from smallpond.show.progress import ProgressDisplay
 from smallpond.show.record import JobRecord
-from smallpond.show.timeline_html import write_timeline_html
-from smallpond.show.timeline_json import write_timeline_json
 
 if TYPE_CHECKING:
     from smallpond.logical.node import Node
+    from smallpond.show.profile import NodeProfile
 
 logger = logging.getLogger("smallpond.show")
 
@@ -85,18 +83,26 @@ class JobView:
 
     def profiles(self) -> Mapping[int, NodeProfile]:
         """What each node cost so far, by node id: for `explain` and the drawings."""
+        from smallpond.show.profile import node_profiles
+
         return node_profiles(self.record)
 
     def profile_text(self) -> str:
         """The table of all nodes."""
+        from smallpond.show.profile import profile_text
+
         return profile_text(self.record, time.time())
 
     def write_timeline(self, path: str | Path | None = None) -> list[Path]:
         """Chrome traces at `{path}_exec` and `{path}_plan`, in the log folder if not said."""
+        from smallpond.show.timeline_json import write_timeline_json
+
         return write_timeline_json(self.record, path or self.log_root / "timeline", time.time())
 
     def write_graph(self, nodes: Iterable[Node], path: str | Path | None = None) -> Path:
         """The plan as `{path}.svg`, in the log folder if not said."""
+        from smallpond.show.plan_drawing import plan_svg
+
         base = str(path or self.log_root / "graph")
         target = Path(base if base.endswith(".svg") else f"{base}.svg")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +125,9 @@ class JobView:
 
         A job's result does not depend on them, so failing to write them is a warning.
         """
+        from smallpond.show.metrics_csv import write_metrics_csv
+        from smallpond.show.timeline_html import write_timeline_html
+
         written: list[Path] = []
         try:
             written += self.write_timeline()
