@@ -7,22 +7,23 @@ run uses an earlier result only for an equal identity, so a result of other code
 
 Where something cannot be digested the same way twice, the digest differs and the task runs again:
 the safe mistake. Limits, names of attempts and positions in the file of source code do not count.
-Code of installed packages counts by the version of Python and of this package.
+Code of installed packages counts by the version of Python and of this package (`user_code.py`).
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import os
 import pickle
-import site
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from smallpond.execution.task.user_code import imports_of, is_library, module_files, names_of
 
 if TYPE_CHECKING:
     from smallpond.execution.task.base import Task
@@ -93,32 +94,29 @@ _DATASET_CACHES = frozenset(
 )
 
 
-@functools.cache
-def _library_roots() -> tuple[str, ...]:
-    roots = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    roots.update(site.getsitepackages() if hasattr(site, "getsitepackages") else ())
-    roots.add(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    return tuple(os.path.realpath(root) + os.sep for root in roots if root)
-
-
-@functools.cache
-def _is_library(module_name: str) -> bool:
-    """Whether a module is of Python, of an installed package, or of this package."""
-    if module_name == "__main__":
-        return False
-    module = sys.modules.get(module_name)
-    if module is None:
-        return False
-    path = getattr(module, "__file__", None)
-    return path is None or os.path.realpath(path).startswith(_library_roots())
-
-
 def _file_state(path: str) -> tuple[str, int, int]:
     try:
         stat = os.stat(path)
     except OSError:
         return path, -1, -1
     return path, stat.st_size, stat.st_mtime_ns
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles code of the user by digest, where pickle would only write its name."""
+
+    def __init__(self, digest: Digest, file: io.BytesIO, buffers: list[Any]) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffers.append)
+        self._digest = digest
+
+    def persistent_id(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType):
+            return self._digest.of(obj)
+        if isinstance(obj, type) and not is_library(obj.__module__):
+            return self._digest.of(obj)
+        if callable(obj) and hasattr(obj, "__wrapped__"):
+            return self._digest.of(obj.__wrapped__)
+        return None
 
 
 class Digest:
@@ -130,6 +128,7 @@ class Digest:
     def __init__(self) -> None:
         self._known: dict[int, tuple[Any, bytes]] = {}
         self._open: dict[int, int] = {}
+        self._modules: dict[str, bytes] = {}
 
     def of(self, value: Any) -> bytes:
         """The digest of any value."""
@@ -177,8 +176,7 @@ class Digest:
         if isinstance(value, types.CodeType):
             return self._code(value)
         if isinstance(value, types.ModuleType):
-            version = getattr(value, "__version__", "")
-            return self._all("module", (value.__name__, str(version)))
+            return self._module(value.__name__, str(getattr(value, "__version__", "")))
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, (classmethod, staticmethod)):
@@ -188,20 +186,34 @@ class Digest:
         return self._object(value)
 
     def _function(self, function: types.FunctionType) -> bytes:
-        if _is_library(function.__module__ or "__main__") and not function.__closure__:
-            return self._all("library", (function.__module__, function.__qualname__))
         cells = []
         for cell in function.__closure__ or ():
             try:
                 cells.append(cell.cell_contents)
             except ValueError:
                 cells.append("empty cell")
-        used = sorted(_names_of(function.__code__))
+        if is_library(function.__module__ or "__main__"):
+            # A wrapper of a library may hold a function of the user.
+            return self._all("library", (function.__module__, function.__qualname__, cells))
+        used = sorted(names_of(function.__code__))
         reached = {
             name: function.__globals__[name] for name in used if name in function.__globals__
         }
         defaults = (function.__defaults__, function.__kwdefaults__)
-        return self._all("function", (function.__code__, defaults, cells, reached))
+        imported = {name: self._module(name) for name in imports_of(function.__code__)}
+        return self._all("function", (function.__code__, defaults, cells, reached, imported))
+
+    def _module(self, name: str, version: str = "") -> bytes:
+        """A module used as a whole: a library by its version, the user's own by its sources."""
+        if is_library(name):
+            return self._all("module", (name, version))
+        if name not in self._modules:
+            contents = []
+            for path in module_files(name):
+                with open(path, "rb") as file:
+                    contents.append(hashlib.sha256(file.read()).digest())
+            self._modules[name] = self._all("sources", (name, contents))
+        return self._modules[name]
 
     def _code(self, code: types.CodeType) -> bytes:
         parts = (code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_freevars)
@@ -209,7 +221,7 @@ class Digest:
 
     def _class(self, cls: type) -> bytes:
         name = (cls.__module__, cls.__qualname__)
-        if _is_library(cls.__module__):
+        if is_library(cls.__module__):
             return self._all("library class", name)
         members = {
             key: member
@@ -227,28 +239,23 @@ class Digest:
             return self._all("own", (type(value), own()))
         if hasattr(value, "resolved_paths") and hasattr(value, "root_dir"):
             return self._dataset(value)
-        if not _is_library(type(value).__module__):
+        if not is_library(type(value).__module__):
             state = _state_of(value)
             if state is not None:
                 return self._all("object", (type(value), state))
         return self._pickled(value)
 
     def _pickled(self, value: Any) -> bytes:
-        """By the pickle, with the large buffers of tables and arrays hashed where they are."""
+        """By the pickle, with code of the user by its digest and large buffers where they lie."""
         buffers: list[pickle.PickleBuffer] = []
+        file = io.BytesIO()
         try:
-            data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            _Pickler(self, file, buffers).dump(value)
+            parts = [hashlib.sha256(buffer.raw()).digest() for buffer in buffers]
         except Exception:
-            import cloudpickle
-
-            try:
-                buffers.clear()
-                data = cloudpickle.dumps(value)
-            except Exception:
-                # Nothing says what this is: never equal to anything, not even next time.
-                return os.urandom(32)
-        parts = [hashlib.sha256(buffer.raw()).digest() for buffer in buffers]
-        return self._all("pickle", (type(value), data, parts))
+            # Nothing says what this is: never equal to anything, not even next time.
+            return os.urandom(32)
+        return self._all("pickle", (type(value), file.getvalue(), parts))
 
     def _dataset(self, dataset: Any) -> bytes:
         state = _state_of(dataset) or {}
@@ -261,14 +268,6 @@ class Digest:
         ranges = getattr(dataset, "_resolved_row_ranges", None)
         rows = [(one.path, one.begin, one.end) for one in ranges] if ranges else None
         return self._all("dataset", (type(dataset), shown, files, rows))
-
-
-def _names_of(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            names |= _names_of(const)
-    return names
 
 
 def _state_of(value: Any) -> dict[str, Any] | None:

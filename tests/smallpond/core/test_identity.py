@@ -74,6 +74,52 @@ def test_edits_of_code_change_it(tmp_path: Path, old: str, new: str) -> None:
     assert identity_of(BASE, tmp_path) != identity_of(BASE.replace(old, new), tmp_path)
 
 
+HELPERS = """
+    import more
+    def inner(value):
+        return more.deep(value)
+"""
+MORE = """
+    def deep(value):
+        return value
+"""
+USES = {
+    "module": "import helpers\ndef call(task): return helpers.inner(1)",
+    "name": "from helpers import inner\ndef call(task): return inner(1)",
+    "local": "def call(task):\n    import helpers\n    return helpers.inner(1)",
+    "cached": (
+        "import functools, helpers\n@functools.lru_cache\n"
+        "def cached(value): return helpers.inner(value)\ndef call(task): return cached(1)"
+    ),
+    "wrapped": (
+        "import contextlib, helpers\n@contextlib.contextmanager\n"
+        "def managed(): yield helpers.inner(1)\ndef call(task): return managed()"
+    ),
+    "method": (
+        "import helpers\nclass Model:\n    def __call__(self, task): return helpers.inner(1)\n"
+        "call = Model()"
+    ),
+    "udf": (
+        "import helpers\nfrom smallpond.logical.udf import UDFType, udf\n"
+        "def value(x): return helpers.inner(x)\n"
+        "function = udf(params=[UDFType.BIGINT], return_type=UDFType.BIGINT)(value)\n"
+        "def call(task): return function"
+    ),
+}
+
+
+@pytest.mark.parametrize("use", sorted(USES))
+def test_edits_of_modules_change_it(tmp_path: Path, use: str) -> None:
+    """Goal: code in other files of the user counts, however it is reached. Method: edit a module
+    that is used by a module that the task uses. Oracle: the identity follows, and only then."""
+    (tmp_path / "helpers.py").write_text(textwrap.dedent(HELPERS))
+    (tmp_path / "more.py").write_text(textwrap.dedent(MORE))
+    first = identity_of(USES[use], tmp_path)
+    assert first == identity_of(USES[use], tmp_path)
+    (tmp_path / "more.py").write_text(textwrap.dedent(MORE).replace("value\n", "value + 1\n"))
+    assert first != identity_of(USES[use], tmp_path)
+
+
 def test_places_and_comments_do_not_change_it(tmp_path: Path) -> None:
     """Goal: a resumed job is not redone for nothing. Method: the same source in a new process,
     with lines and an unrelated function added. Oracle: equal identities."""
