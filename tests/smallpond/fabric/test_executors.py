@@ -158,6 +158,26 @@ def test_an_executor_that_must_leave_loses_nothing(
     assert attempts[1].exec_id != failed_at
 
 
+def test_executors_wait_for_an_idle_scheduler(
+    tmp_path: Path, backends: list[FileQueueBackend]
+) -> None:
+    """Goal: a session that thinks for a while keeps its executors. Method: no plan and no probe
+    for three times the silence that would make them leave; the last job's status is success.
+    Oracle: the same processes do the next job."""
+    ctx = fast_context(tmp_path, 2)
+    backends.append(backend := backend_of(ctx))
+    scheduler, _ = run_with(ctx, backend, plans.nothing, 4)
+    assert scheduler.run(), scheduler.failure
+    wait_until(lambda: len(backend.capacity()) == 2)
+    pids = [pid_of(executor) for executor in backend.executors]
+    assert "success" in Path(ctx.job_status_path).read_text()
+    time.sleep(3 * 2 * ctx.secs_executor_probe_timeout)
+    assert all(alive(pid) for pid in pids)
+    scheduler, _ = run_with(ctx, backend, plans.nothing, 4, resume=False)
+    assert scheduler.run(), scheduler.failure
+    assert [pid_of(executor) for executor in backend.executors] == pids
+
+
 def test_executors_leave_with_their_scheduler(tmp_path: Path) -> None:
     """Goal: kill -9 of the scheduler leaves nothing running. Method: a scheduler in a process of
     its own with two executors that run long tasks. Oracle: their processes end by themselves."""
