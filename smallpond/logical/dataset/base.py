@@ -13,10 +13,17 @@ import logging
 import os
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from smallpond.common import DEFAULT_BATCH_SIZE, InvalidArgument, split_into_rows
+from smallpond.common import (
+    DEFAULT_BATCH_SIZE,
+    InvalidArgument,
+    SmallpondError,
+    split_into_rows,
+)
+from smallpond.io.arrow.footer import file_version
 from smallpond.io.url import filesystem_for, is_url
 from smallpond.logical.dataset import paths as path_rules
 from smallpond.logical.dataset.sql import (
@@ -38,6 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("smallpond.logical.dataset")
 
+STATUS_THREADS_MAX = 32
+
 Self = TypeVar("Self", bound="DataSet")
 
 
@@ -48,6 +57,19 @@ class DataSet:
     expands_directories = True
     # Whether a pattern without a match is an error.
     patterns_must_match = True
+    # What names the files or was found out about them, but is not what decides the rows.
+    not_identity = frozenset(
+        [
+            "paths",
+            "root_dir",
+            "recursive",
+            "storage_options",
+            "_resolved_paths",
+            "_absolute_paths",
+            "_resolved_num_rows",
+            "_partitions",
+        ]
+    )
 
     def __init__(
         self,
@@ -100,6 +122,23 @@ class DataSet:
     def __getstate__(self) -> dict[str, Any]:
         # Partitions of a data set would be pickled with it, although nobody asks for them there.
         return self.__dict__ | {"_partitions": {}}
+
+    def identity_parts(self) -> tuple[Any, ...]:
+        """What decides the rows: the settings, and the files with their versions.
+
+        Two data sets with equal parts hold the same rows, so work on one need not be done again for
+        the other. A file that cannot be found makes the data set equal to no other.
+        """
+        settings = {
+            name: value
+            for name, value in sorted(vars(self).items())
+            if name not in self.not_identity
+        }
+        try:
+            versions: Any = file_versions(self.resolved_paths, self._filesystem())
+        except (SmallpondError, OSError):
+            versions = os.urandom(16)
+        return settings, versions
 
     @property
     def _column_str(self) -> str:
@@ -275,6 +314,18 @@ class DataSet:
         if random_shuffle:
             random.shuffle(parts)
         return parts
+
+
+def file_versions(paths: Sequence[str], filesystem: Any) -> list[tuple[Any, ...]]:
+    """Each path with what changes when its file changes."""
+
+    def version(path: str) -> tuple[Any, ...]:
+        return path, *file_version(path, filesystem)
+
+    if not any(is_url(path) for path in paths):
+        return [version(path) for path in paths]
+    with ThreadPoolExecutor(min(STATUS_THREADS_MAX, len(paths))) as pool:
+        return list(pool.map(version, paths))
 
 
 def check_partition_count(npartition: int) -> None:

@@ -33,6 +33,8 @@ SNIFFED_FILES_MAX = 32
 class CsvDataSet(DataSet):
     """Rows of delimited text."""
 
+    not_identity = DataSet.not_identity | {"_sniffed"}
+
     def __init__(
         self,
         paths: str | Sequence[str],

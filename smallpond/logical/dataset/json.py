@@ -30,6 +30,8 @@ STATUS_CHECKS_MAX = 1000
 class JsonDataSet(DataSet):
     """Objects, one a line (`newline_delimited`), in an `array`, or just one after the other."""
 
+    not_identity = DataSet.not_identity | {"_inferred"}
+
     def __init__(
         self,
         paths: str | Sequence[str],
@@ -60,6 +62,7 @@ class JsonDataSet(DataSet):
         self.format = format
         self.max_object_size = max_object_size
         self.ignore_errors = ignore_errors
+        self._inferred: dict[str, str] | None = None
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> JsonDataSet:
@@ -67,7 +70,7 @@ class JsonDataSet(DataSet):
         parts = [dataset for dataset in datasets if isinstance(dataset, JsonDataSet)]
         assert len(parts) == len(datasets)
         first = parts[0]
-        return JsonDataSet(
+        merged = JsonDataSet(
             [path for part in parts for path in part.absolute_paths],
             first.schema,
             first.format,
@@ -79,6 +82,8 @@ class JsonDataSet(DataSet):
             ignore_errors=first.ignore_errors,
             storage_options=first.storage_options,
         )
+        merged._inferred = first._inferred
+        return merged
 
     def _options(self, conn: duckdb.DuckDBPyConnection | None) -> str:
         return (
@@ -106,16 +111,17 @@ class JsonDataSet(DataSet):
 
     def infer_schema(self, conn: duckdb.DuckDBPyConnection | None = None) -> dict[str, str]:
         """SQL types by column name, as given or as found in the files; kept from then on."""
-        if self.schema is None:
+        if self.schema is not None:
+            return self.schema
+        if self._inferred is None:
             if not self.resolved_paths:
                 raise SmallpondError(f"{self} has no files to find the columns in; give a schema")
             conn = conn or open_connection()
             self._prepare(conn, None)
-            rows = rows_of(
-                conn, f"describe select * from read_json({self._path_list}, {self._options(conn)})"
-            )
-            self.schema = {row[0]: row[1] for row in rows}
-        return self.schema
+            source = f"read_json({self._path_list}, {self._options(conn)})"
+            rows = rows_of(conn, f"describe select * from {source}")
+            self._inferred = {row[0]: row[1] for row in rows}
+        return self._inferred
 
     def _init_file_partitions(self, npartition: int) -> list[Any]:
         if self.paths:

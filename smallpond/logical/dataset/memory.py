@@ -7,12 +7,15 @@ by rows.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import DEFAULT_BATCH_SIZE
 from smallpond.logical.dataset.base import DataSet, check_partition_count
+
+DIGEST_CHUNK_ROWS = 1 << 20
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,9 +26,18 @@ if TYPE_CHECKING:
 class ArrowTableDataSet(DataSet):
     """An Arrow table. Arrow data never changes, so it is shared and not copied."""
 
+    not_identity = DataSet.not_identity | {"table", "df", "_table", "_digest"}
+
     def __init__(self, table: pa.Table) -> None:
         super().__init__([])
         self.table = table
+        self._digest: str | None = None
+
+    def identity_parts(self) -> tuple[Any, ...]:
+        """The settings, and a digest of the rows: of a slice its own rows only."""
+        if self._digest is None:
+            self._digest = table_digest(self.to_arrow_table())
+        return *super().identity_parts(), self._digest
 
     def __str__(self) -> str:
         table = self.table
@@ -129,6 +141,7 @@ class PandasDataSet(ArrowTableDataSet):
         DataSet.__init__(self, [])
         self.df = df
         self._table: pa.Table | None = None
+        self._digest = None
 
     def __str__(self) -> str:
         return f"{type(self).__name__}: {len(self.df)} rows, columns={list(self.df.columns)}"
@@ -172,6 +185,40 @@ class PandasDataSet(ArrowTableDataSet):
 
             self._table = pa.Table.from_pandas(self.df, preserve_index=False)
         return self._table
+
+
+class _Hashing:
+    """A file that only remembers the digest of what was written."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def table_digest(table: pa.Table) -> str:
+    """A digest of schema and rows, whatever chunks they lie in."""
+    import pyarrow as pa
+
+    sink = _Hashing()
+    with (
+        pa.PythonFile(sink, mode="w") as file,
+        pa.ipc.new_stream(file, table.schema) as writer,
+    ):
+        for begin in range(0, table.num_rows, DIGEST_CHUNK_ROWS):
+            rows = table.slice(begin, DIGEST_CHUNK_ROWS).combine_chunks()
+            writer.write_table(rows)
+    return sink.digest.hexdigest()
 
 
 def table_to_ipc(table: pa.Table) -> bytes:

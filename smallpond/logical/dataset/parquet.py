@@ -33,6 +33,13 @@ FOOTER_THREADS_MAX = 32
 class ParquetDataSet(DataSet):
     """Rows of Parquet files."""
 
+    not_identity = DataSet.not_identity | {
+        "_resolved_row_ranges",
+        "_hive",
+        "_schema_if_empty",
+        "skipped_files",
+    }
+
     def __init__(
         self,
         paths: str | Sequence[str],
@@ -76,6 +83,12 @@ class ParquetDataSet(DataSet):
         return text
 
     __repr__ = __str__
+
+    def identity_parts(self) -> tuple[Any, ...]:
+        """As of any data set, and the rows of the files that are meant."""
+        ranges = self._resolved_row_ranges or []
+        parts = [(one.path, one.begin, one.end) for one in ranges if not one.whole_file]
+        return *super().identity_parts(), parts
 
     @property
     def _column_str(self) -> str:

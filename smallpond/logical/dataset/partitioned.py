@@ -37,6 +37,10 @@ class PartitionedDataSet(DataSet):
     def __iter__(self) -> Iterator[DataSet]:
         return iter(self.datasets)
 
+    def identity_parts(self) -> tuple[Any, ...]:
+        """Those of the members, in their order."""
+        return tuple((type(dataset), dataset.identity_parts()) for dataset in self.datasets)
+
     @property
     def udfs(self) -> list[UDFContext]:
         """The functions that any partition needs."""

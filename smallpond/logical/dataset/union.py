@@ -23,6 +23,10 @@ class UnionDataSet(DataSet):
         paths = [path for dataset in self.datasets for path in dataset.absolute_paths]
         super().__init__(paths, None)
 
+    def identity_parts(self) -> tuple[Any, ...]:
+        """Those of the members, in their order."""
+        return tuple((type(dataset), dataset.identity_parts()) for dataset in self.datasets)
+
     @property
     def udfs(self) -> list[UDFContext]:
         """The functions that any member needs."""

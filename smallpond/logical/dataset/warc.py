@@ -24,6 +24,8 @@ BATCH_BYTES_MAX = 32 * MB
 class WarcDataSet(DataSet):
     """The responses in WARC files; columns `url`, `domain`, `date` and `content`."""
 
+    not_identity = DataSet.not_identity | {"skipped_files"}
+
     def __init__(
         self,
         paths: str | Sequence[str],
