@@ -51,7 +51,11 @@ class SplitDataSetTask(Task):
 
         dataset = self.input_datasets[0]
         cut = self.by_rows and isinstance(dataset, ParquetDataSet)
-        if cut and 0 < dataset.num_files < self.npartitions:
+        if cut and 0 < dataset.num_files < self.npartitions and dataset.num_rows == 0:
+            # Files without rows go to one share: somebody has to know the columns.
+            empty = dataset._init_file_partitions(1)[0]
+            self.dataset = dataset if self.partition == 0 else empty
+        elif cut and 0 < dataset.num_files < self.npartitions:
             assert isinstance(dataset, ParquetDataSet)
             self.dataset = dataset.partition_by_rows(self.npartitions)[self.partition]
         else:

@@ -248,3 +248,15 @@ def test_describe(sp: Session) -> None:
     rows = {row["column_name"]: row for row in sp.from_arrow(T).describe().take_all()}
     assert list(rows) == ["k", "v", "s", "x"]
     assert rows["v"]["min"] == "0" and rows["v"]["max"] == "100"
+
+
+def test_tables_without_rows_keep_their_columns(sp_both: Session) -> None:
+    """Goal: an empty result divided, joined and grouped is still a table. Oracle: its columns."""
+    t, u = sp_both.from_arrow(T), sp_both.from_arrow(U)
+    none = t.join(t, on="v", how="anti")
+    assert none.repartition(3, hash_by="k").drop("__data_partition__").columns == T.column_names
+    for empty in (none.repartition(3, hash_by="k"), none.repartition(3, by_rows=True)):
+        assert empty.map("k, v").to_arrow().column_names == ["k", "v"]
+        assert empty.join(u, on="k", strategy="hash").count() == 0
+        assert empty.agg(n="count(*)").take_all() == [{"n": 0}]
+        assert empty.sort("v").to_arrow().num_rows == 0
