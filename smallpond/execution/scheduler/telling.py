@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from smallpond.common import MB
 from smallpond.execution.events import TaskFinished, TaskStarted
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def finished_event(completion: Completion) -> TaskFinished:
             sum(metrics.get(f"{mode} mode cpu time (secs)", 0.0) for mode in ("user", "system"))
         )
     files = attempt._output_files
+    input_mb = metrics.get("input data size (MB)")
     return TaskFinished(
         time_s=time.time(),
         key=attempt.key,
@@ -46,7 +48,7 @@ def finished_event(completion: Completion) -> TaskFinished:
         rss_max_bytes=completion.rss_max_bytes,
         rows_in=int(metrics.get("num input rows", -1)),
         rows_out=int(metrics.get("num output rows", -1)),
-        bytes_in=int(metrics.get("num input bytes", -1)),
+        bytes_in=-1 if input_mb is None else int(input_mb * MB),
         bytes_out=-1 if files is None else sum(size for _, size in files),
         metrics=dict(metrics),
         error=attempt.exception,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import DEFAULT_ROW_GROUP_SIZE, KB, OutOfMemory, clamp_row_group_bytes
+from smallpond.common import DEFAULT_ROW_GROUP_SIZE, KB, MB, OutOfMemory, clamp_row_group_bytes
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.sql_query import ExecSqlQueryMixin
 
@@ -104,6 +104,7 @@ class ArrowComputeTask(ExecSqlQueryMixin, Task):
         try:
             tables = self._input_tables()
             self.perf_metrics["num input rows"] += sum(table.num_rows for table in tables)
+            self.perf_metrics["input data size (MB)"] += sum(one.nbytes for one in tables) / MB
             self.add_elapsed_time("input load time (secs)")
             output = self._call_process(self.ctx.set_current_task(self), tables)
             self.add_elapsed_time("compute time (secs)")

@@ -208,6 +208,7 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
         from smallpond.logical.dataset import ParquetDataSet
 
         self.perf_metrics["num input rows"] += writer.rows_in
+        self.perf_metrics["input data size (MB)"] += self.input_bytes_count() / MB
         self.perf_metrics["num output rows"] += writer.rows_out
         if isinstance(writer, GroupedFileWriter):
             path = os.path.join(self.final_output_abspath, os.path.basename(writer.path))

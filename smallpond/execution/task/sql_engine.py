@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import KB, clamp_row_group_bytes
+from smallpond.common import KB, MB, clamp_row_group_bytes
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.sql_query import ExecSqlQueryMixin
 from smallpond.execution.task.sql_text import has_outer_order, quoted_identifier, substituted
@@ -145,6 +145,7 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
             with contextlib.closing(self.connect()) as conn:
                 self.process_batch(batch_index, batch, conn)
         self.perf_metrics["num input rows"] += self.input_rows_count()
+        self.perf_metrics["input data size (MB)"] += self.input_bytes_count() / MB
         self.add_elapsed_time("compute time (secs)")
         return True
 

@@ -172,3 +172,18 @@ class ExecSqlQueryMixin(Task):
 
         datasets = self.input_datasets
         return sum(dataset.num_rows for dataset in datasets if isinstance(dataset, ParquetDataSet))
+
+    def input_bytes_count(self) -> int:
+        """About the bytes of the inputs: of their rows where footers were read, else of files."""
+        from smallpond.logical.dataset import ParquetDataSet
+
+        total = 0
+        for dataset in self.input_datasets:
+            if not isinstance(dataset, ParquetDataSet):
+                continue
+            if dataset._resolved_row_ranges is not None:
+                total += dataset.estimated_data_size
+            else:
+                local = (path for path in dataset.resolved_paths if os.path.exists(path))
+                total += sum(os.path.getsize(path) for path in local)
+        return total

@@ -74,7 +74,7 @@ def test_explain_after_a_run_has_the_costs(sp: Session) -> None:
     assert "90 rows" not in counted.explain().split("== Tasks")[1]
     counted.compute()
     costs = counted.explain().split("== Tasks")[1]
-    assert re.search(r"4 tasks, .*90 rows in, 90 rows \(.*\) out", costs)
+    assert re.search(r"4 tasks, .*90 rows \(.*\) in, 90 rows \(.*\) out", costs)
     assert "test_whole.py:" in costs
 
 
