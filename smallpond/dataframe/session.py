@@ -128,6 +128,7 @@ class Session(SessionBase):
         union_by_name: bool = False,
         *,
         hive_partitioning: bool | None = None,
+        ignore_corrupt_files: bool = False,
         storage_options: dict[str, Any] | None = None,
     ) -> DataFrame:
         """Parquet files; `key=value` folders are columns if all files have them."""
@@ -139,6 +140,7 @@ class Session(SessionBase):
             union_by_name=union_by_name,
             recursive=recursive,
             hive_partitioning=hive_partitioning,
+            ignore_corrupt_files=ignore_corrupt_files,
             storage_options=storage_options,
         )
         return self._source(existing(dataset))

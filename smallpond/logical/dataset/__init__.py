@@ -13,6 +13,7 @@ from smallpond.logical.dataset.memory import ArrowTableDataSet, PandasDataSet
 from smallpond.logical.dataset.parquet import ParquetDataSet
 from smallpond.logical.dataset.partitioned import PartitionedDataSet
 from smallpond.logical.dataset.paths import has_magic
+from smallpond.logical.dataset.skipped import Skipped, report_skipped
 from smallpond.logical.dataset.sql_query import SqlQueryDataSet
 from smallpond.logical.dataset.text import TextDataSet
 from smallpond.logical.dataset.union import UnionDataSet
@@ -28,10 +29,12 @@ __all__ = [
     "PandasDataSet",
     "ParquetDataSet",
     "PartitionedDataSet",
+    "Skipped",
     "SqlQueryDataSet",
     "TextDataSet",
     "UnionDataSet",
     "WarcDataSet",
     "has_magic",
     "rejected_rows",
+    "report_skipped",
 ]

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from smallpond.logical.dataset.skipped import Skipped
+
 logger = logging.getLogger("smallpond.logical.dataset")
 
 STATUS_THREADS_MAX = 32
@@ -245,6 +247,10 @@ class DataSet:
     ) -> str:
         """The data as a sub-query, with parentheses. What it needs is registered with `conn`."""
         raise NotImplementedError(f"{type(self).__name__} cannot be read as a table")
+
+    def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
+        """What reading left out, as asked for; `conn` is the connection that has read it."""
+        return []
 
     def log(self, num_rows: int = 200) -> None:
         """Write the first rows into the log."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallpond.common import SmallpondError
 from smallpond.logical.dataset.base import DataSet
+from smallpond.logical.dataset.skipped import Skipped
 from smallpond.logical.dataset.sql import (
     dicts_of,
     line_buffer_bytes,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import duckdb
 
 SNIFFED_FILES_MAX = 32
+# Bad rows of one file that are remembered; all of them are left out.
+REJECTS_MAX = 10_000
 
 
 class CsvDataSet(DataSet):
@@ -103,6 +106,22 @@ class CsvDataSet(DataSet):
         merged._sniffed = first._sniffed
         return merged
 
+    def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
+        """The rows that did not fit; each once, however often the query scanned the files."""
+        if not self.ignore_errors or conn is None:
+            return []
+        mine = set(self.resolved_paths)
+        found = {
+            (row["file_path"], row["line"]): Skipped(
+                row["file_path"],
+                f"{row['error_message']} (the row: {row['csv_line']})",
+                row["line"],
+            )
+            for row in rejected_rows(conn)
+            if row["file_path"] in mine
+        }
+        return [found[place] for place in sorted(found)]
+
     def sniff(self, conn: duckdb.DuckDBPyConnection | None = None) -> dict[str, Any]:
         """Names, types, header and delimiter, as given or as found in the first files."""
         if self._sniffed is None:
@@ -171,7 +190,7 @@ class CsvDataSet(DataSet):
             arguments["max_line_size"] = self.max_line_size
             arguments["buffer_size"] = line_buffer_bytes(self.max_line_size)
         if self.ignore_errors:
-            arguments |= {"store_rejects": True, "rejects_limit": 0}
+            arguments |= {"store_rejects": True, "rejects_limit": REJECTS_MAX}
         arguments |= self.options
         rest = ", ".join(f"{name}={_literal(value)}" for name, value in arguments.items())
         schema = struct_of_strings(found["columns"])

@@ -19,6 +19,7 @@ from smallpond.io.arrow.row_range import RowRange
 from smallpond.logical.dataset import parquet_partition, parquet_sql
 from smallpond.logical.dataset.base import DataSet, check_partition_count, logger
 from smallpond.logical.dataset.hive import HivePartitions
+from smallpond.logical.dataset.skipped import Skipped
 from smallpond.logical.dataset.sql import is_plain_name, quoted_name
 
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ class ParquetDataSet(DataSet):
             return "*"
         names = [quoted_name(c) if is_plain_name(c) else c for c in self.columns]
         return ", ".join(names if "*" in self.columns else names + self.generated_columns)
+
+    def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
+        """The damaged files."""
+        return [Skipped(path, reason) for path, reason in self.skipped_files.items()]
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> ParquetDataSet:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from smallpond.logical.dataset.base import DataSet
+from smallpond.logical.dataset.skipped import Skipped
 from smallpond.logical.udf import UDFContext
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class UnionDataSet(DataSet):
     def identity_parts(self) -> tuple[Any, ...]:
         """Those of the members, in their order."""
         return tuple((type(dataset), dataset.identity_parts()) for dataset in self.datasets)
+
+    def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
+        """What was left out of any member."""
+        return [part for dataset in self.datasets for part in dataset.skipped(conn)]
 
     @property
     def udfs(self) -> list[UDFContext]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from smallpond.common import DEFAULT_BATCH_SIZE, MB
 from smallpond.logical.dataset.base import DataSet, logger
+from smallpond.logical.dataset.skipped import Skipped
 
 if TYPE_CHECKING:
     import duckdb
@@ -44,6 +45,10 @@ class WarcDataSet(DataSet):
         super().__init__(paths, root_dir, recursive, columns, storage_options=storage_options)
         self.ignore_corrupt_files = ignore_corrupt_files
         self.skipped_files: dict[str, str] = {}
+
+    def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
+        """The damaged files."""
+        return [Skipped(path, reason) for path, reason in self.skipped_files.items()]
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> WarcDataSet:

@@ -12,7 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smallpond.common import DataNotFound
-from smallpond.logical.dataset import CsvDataSet, DataSet, JsonDataSet, TextDataSet, rejected_rows
+from smallpond.logical.dataset import (
+    CsvDataSet,
+    DataSet,
+    JsonDataSet,
+    TextDataSet,
+    rejected_rows,
+    report_skipped,
+)
 
 
 def test_csv_as_in_0_15(tmp_path: Path) -> None:
@@ -75,6 +82,37 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
     (report,) = rejected_rows(conn)
     assert (report["file_path"], report["line"], report["column_name"]) == (str(path), 3, "id")
     assert report["csv_line"] == "q,y"
+
+
+def test_what_was_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Goal: skipped rows reach the log with file and line, once each, and nobody else's do.
+    Method: two data sets on one connection, through views, scanned twice. Oracle: places, log.
+    """
+    for name, bad in (("a", 3), ("b", 30)):
+        rows = ["id", *("x" if line % bad == 0 else "1" for line in range(2, 61))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    conn = duckdb.connect()
+    made = {
+        name: CsvDataSet(
+            str(tmp_path / f"{name}.csv"), {"id": "INT"}, header=True, ignore_errors=True
+        )
+        for name in "ab"
+    }
+    for name, dataset in made.items():
+        conn.execute(f"create view {name} as {dataset.sql_query_fragment(None, conn)}")
+        for _ in range(2):
+            conn.execute(f"create or replace table t as select * from {name}")
+    lines = [part.line for part in made["a"].skipped(conn)]
+    assert lines == list(range(3, 61, 3))
+    assert [(p.path, p.line) for p in made["b"].skipped(conn)] == [
+        (str(tmp_path / "b.csv"), 30),
+        (str(tmp_path / "b.csv"), 60),
+    ]
+    with caplog.at_level("WARNING"):
+        assert report_skipped(list(made.values()), conn) == 22
+    assert f"{tmp_path}/a.csv:3: " in caplog.text
+    assert "skipped 2 more" in caplog.text
+    assert CsvDataSet(str(tmp_path / "a.csv"), {"id": "VARCHAR"}).skipped(conn) == []
 
 
 def test_json(tmp_path: Path) -> None:
