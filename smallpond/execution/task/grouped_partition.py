@@ -138,6 +138,10 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
             logger.debug("%s: running query: %s", self.key, statement)
             self._scatter_all(conn, statement, placement)
         self._check_rows()
+        # A worker lives on: what the rows took goes back to the system, not to the next task.
+        import pyarrow as pa
+
+        pa.default_memory_pool().release_unused()
         self.add_elapsed_time("compute time (secs)")
         return True
 
