@@ -136,7 +136,11 @@ class PartitionedOperations:
         from smallpond.dataframe.functions import RowMap
 
         callee, kwargs = function_and_options(func, kwargs)
-        return self._rows(RowMap(callee, schema, flat), kwargs, schema)
+        frame = self._rows(RowMap(callee, schema, flat), kwargs, schema)
+        node: Any = frame.plan
+        # Then a limit may be taken before the function is called.
+        node.is_one_to_one = not flat
+        return frame
 
     def _rows(
         self, process: Any, options: dict[str, Any], schema: arrow.Schema | None = None

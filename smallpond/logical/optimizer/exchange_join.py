@@ -12,7 +12,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from smallpond.logical.node import ConsolidateNode, ExchangeNode
+from smallpond.logical.node import (
+    ConsolidateNode,
+    EvenlyDistributedPartitionNode,
+    ExchangeNode,
+)
 from smallpond.logical.optimizer.ranges import exchanged, split_points
 from smallpond.logical.optimizer.schema import common_type
 from smallpond.logical.optimizer.skew import HeavyKeys, heavy_keys
@@ -93,6 +97,10 @@ class ExchangeJoin:
         done = cut(stage, self.settings)
         if done.count == 1:
             return done
+        dealt = done.inputs[0]
+        if isinstance(dealt, EvenlyDistributedPartitionNode) and stage.is_plain and stage.free:
+            # A source need not be dealt to be put together again.
+            return plain(dealt.input_deps[0], ordered=False)
         one = ConsolidateNode(self.node.ctx, ended(done, self.settings), [])
         one.location = self.node.location
         return plain(one, ordered=False)

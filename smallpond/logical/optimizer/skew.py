@@ -19,9 +19,11 @@ from smallpond.logical.relational import FilterNode, MapNode, SelectNode
 from smallpond.logical.relational.join import JoinNode
 
 if TYPE_CHECKING:
+    from smallpond.logical.dataset import DataSet
     from smallpond.logical.optimizer.exchange import ExchangeLowering
 
 SAMPLE_ROWS = 20_000
+SAMPLE_PLACES = 8
 HEAVY_KEYS_MAX = 32
 SPLITTABLE = ("inner", "left", "semi", "anti")
 
@@ -76,7 +78,7 @@ def heavy_keys(
         try:
             names = []
             for index, source in enumerate(sources):
-                fragment = source.dataset.sql_query_fragment(conn=connection)
+                fragment = some_rows(source.dataset).sql_query_fragment(conn=connection)
                 connection.execute(
                     f"create view input_{index} as select * from {fragment} limit {SAMPLE_ROWS}"
                 )
@@ -91,6 +93,28 @@ def heavy_keys(
     share = lowering.settings.skew_share / count
     found = tuple(int(key) for key, hits, total in rows if hits > share * float(total) and hits > 8)
     return HeavyKeys(found) if found else None
+
+
+def some_rows(dataset: DataSet) -> DataSet:
+    """Short ranges of rows from all over a set of files; other data as it is."""
+    from smallpond.io.arrow import RowRange
+    from smallpond.logical.dataset import ParquetDataSet
+
+    if not isinstance(dataset, ParquetDataSet) or dataset.num_rows <= SAMPLE_ROWS:
+        return dataset
+    ranges = dataset.resolved_row_ranges
+    step = max(1, len(ranges) // SAMPLE_PLACES)
+    chosen = ranges[::step][:SAMPLE_PLACES]
+    places = max(1, SAMPLE_PLACES // len(chosen))
+    rows = SAMPLE_ROWS // (places * len(chosen))
+    pieces = []
+    for one in chosen:
+        for place in range(places):
+            begin = one.begin + one.num_rows * place // places
+            end = min(begin + rows, one.begin + one.num_rows * (place + 1) // places)
+            if begin < end:
+                pieces.append(RowRange(one.path, one.data_size, one.file_num_rows, begin, end))
+    return dataset.with_row_ranges(pieces)
 
 
 def sampled(lowering: ExchangeLowering, node: Node) -> tuple[Stage, list[DataSourceNode]] | None:

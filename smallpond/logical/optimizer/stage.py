@@ -14,11 +14,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from smallpond.common import MB
 from smallpond.logical.node import ConsolidateNode, Node, SqlEngineNode
 from smallpond.logical.optimizer.settings import OptimizerSettings
 from smallpond.logical.optimizer.template import Input, Sql, subquery
 
 IDENTITY = Sql.input(0)
+# Memory of a task's process beside DuckDB's own.
+PROCESS_BYTES = 320 * MB
 KEEP_ORDER = "set preserve_insertion_order = true"
 
 
@@ -154,6 +157,7 @@ def ended(stage: Stage, settings: OptimizerSettings) -> Node:
             options["cpu_limit"] = min(options["cpu_limit"], SqlEngineNode.max_udf_cpu_limit)
     if "memory_limit" not in options and stage.count == 1 and settings.machines == 1:
         options["memory_limit"] = settings.memory_bytes
+        options.setdefault("memory_overcommit_ratio", duckdb_share(settings.memory_bytes))
     options.setdefault("per_thread_output", not stage.ordered)
     query = stage.statement().render()
     # The task's connection forgets the order of rows unless it is told to keep it.
@@ -164,6 +168,14 @@ def ended(stage: Stage, settings: OptimizerSettings) -> Node:
     node: Node = kind(origin.ctx, stage.inputs, queries, udfs=list(stage.udfs) or None, **options)
     node.location = origin.location
     return node
+
+
+def duckdb_share(memory_bytes: int) -> float:
+    """The share of a task's memory that DuckDB's own limit may be.
+
+    The rest is for what DuckDB does not count, such as the buffers of files, and for Python.
+    """
+    return round(max(0.5, min(0.9, 1 - PROCESS_BYTES / memory_bytes)), 3)
 
 
 def plain(node: Node, count: int = 1, *, free: bool = True, ordered: bool = True) -> Stage:

@@ -32,7 +32,8 @@ def test_keys_of_different_types_meet(sp_both: Session, strategy: str) -> None:
         left = pa.table({"k": pa.array(range(20), pa.int64())})
         values = [Decimal(i) if pa.types.is_decimal(kind) else i for i in range(20)]
         right = pa.table({"k": pa.array(values, kind), "n": list(range(20))})
-        joined = sp_both.from_arrow(left).join(sp_both.from_arrow(right), on="k", strategy=strategy)  # type: ignore[arg-type]
+        frames = sp_both.from_arrow(left), sp_both.from_arrow(right)
+        joined = frames[0].join(frames[1], on="k", strategy=strategy)  # type: ignore[arg-type]
         assert joined.count() == 20
 
 

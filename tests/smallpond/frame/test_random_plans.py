@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -128,8 +129,8 @@ STEPS: dict[str, Step] = {
 
 def double(row: dict[str, object]) -> dict[str, object]:
     """Python code within a plan."""
-    value = row["a"]
-    return {"a": None if value is None else value * 2, "b": row["b"], "s": row["s"]}  # type: ignore[operator]
+    value: Any = row["a"]
+    return {"a": None if value is None else value * 2, "b": row["b"], "s": row["s"]}
 
 
 SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("s", pa.large_string())])

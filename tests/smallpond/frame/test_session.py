@@ -61,7 +61,8 @@ def test_sizes_and_times() -> None:
     ]
     with pytest.raises(InvalidArgument, match="write bytes"):
         bytes_of("much")
-    assert time_of("2024-05-06") == time_of(time_of("2024-05-06").timestamp())  # type: ignore[union-attr]
+    moment = time_of("2024-05-06")
+    assert moment is not None and time_of(moment.timestamp()) == moment
 
 
 def test_wrong_settings_are_refused(tmp_path: Path) -> None:

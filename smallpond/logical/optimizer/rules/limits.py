@@ -29,6 +29,9 @@ def limit_pushed(node: Node, notes: list[str]) -> Node:
     if isinstance(below, SelectNode) and keeps_count(below.query().text(["t"])):
         notes.append(f"limit push-down: {node!r} below {below!r}")
         return fresh(below, [limit_pushed(limited(node, below.input_deps[0], node.limit), notes)])
+    if getattr(below, "is_one_to_one", False):
+        notes.append(f"limit push-down: {node!r} below {below!r}")
+        return fresh(below, [limit_pushed(limited(node, below.input_deps[0], node.limit), notes)])
     if isinstance(below, UnionAllNode) and not any(
         isinstance(dep, LimitNode) and dep.limit <= node.limit for dep in below.input_deps
     ):
