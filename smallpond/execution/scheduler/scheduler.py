@@ -486,7 +486,8 @@ class Scheduler(SchedulerState):
         self._tell(events.PlanFinished(time.time(), self.success))
 
     def _outputs_clean(self) -> None:
-        if self.success:
+        succeeded_count = len(self.succeeded_tasks) - len(self._records)
+        if self.success and len(self.scheduled_tasks) > succeeded_count:
             for attempt in self.abandoned_tasks:
                 attempt.clean_output(force=True)
         if self.success and self._backend_own:

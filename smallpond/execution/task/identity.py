@@ -73,7 +73,7 @@ _NOT_PARAMETERS = frozenset(
         "__weakref__",
     ]
 )
-_SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray)
+_SCALARS = frozenset([type(None), bool, int, float, complex, str, bytes, bytearray])
 # Members of classes that Python keeps for itself, some of them only after first use.
 _NOT_CODE = frozenset(
     ["__dict__", "__weakref__", "__doc__", "__module__", "__slots__", "__slotnames__"]
@@ -134,7 +134,7 @@ class Digest:
         """The digest of any value."""
         if isinstance(value, (bytes, bytearray)) and len(value) > 64:
             return b"bytes:" + hashlib.sha256(value).digest()
-        if isinstance(value, _SCALARS):
+        if type(value) in _SCALARS:
             return f"{type(value).__name__}:{value!r};".encode()
         known = self._known.get(id(value))
         if known is not None:
@@ -284,10 +284,23 @@ def _state_of(value: Any) -> dict[str, Any] | None:
     return state
 
 
-def _parameters(task: Task) -> dict[str, Any]:
+@functools.cache
+def _slots_of(cls: Any) -> tuple[str, ...]:
+    """The slots of a class that are parameters of its tasks."""
+    names: set[str] = set()
+    for one in cls.__mro__:
+        slots = one.__dict__.get("__slots__", ())
+        names.update((slots,) if isinstance(slots, str) else slots)
+    return tuple(sorted(names - _NOT_PARAMETERS))
+
+
+def _parameters(task: Task) -> list[tuple[str, Any]]:
     """What was given to the task when it was made, by name."""
-    state = _state_of(task) or {}
-    return {name: state[name] for name in sorted(state) if name not in _NOT_PARAMETERS}
+    found = [(name, getattr(task, name)) for name in _slots_of(type(task)) if hasattr(task, name)]
+    for name, value in sorted(getattr(task, "__dict__", {}).items()):
+        if name not in _NOT_PARAMETERS:
+            found.append((name, value))
+    return found
 
 
 @functools.cache
@@ -300,10 +313,16 @@ def _version() -> str:
 def task_identity(task: Task, digest: Digest | None = None) -> str:
     """The identity of one task; its inputs must be objects still, as while planning."""
     digest = digest or Digest()
-    infos = [(info.dimension, info.index, info.npartitions) for info in task.partition_infos]
-    inputs = [dep.identity for dep in task.input_deps.values()]
-    parts = digest.of((_version(), type(task), _parameters(task), infos, inputs))
-    return hashlib.sha256(parts).hexdigest()
+    total = hashlib.sha256(_version().encode())
+    total.update(digest.of(type(task)))
+    for name, value in _parameters(task):
+        total.update(f";{name}=".encode())
+        total.update(digest.of(value))
+    for info in task.partition_infos:
+        total.update(f";{info.dimension!r}[{info.index}/{info.npartitions}]".encode())
+    for dep in task.input_deps.values():
+        total.update(f";{dep.identity}".encode())
+    return total.hexdigest()
 
 
 def plan_identities(plan: ExecutionPlan) -> None:

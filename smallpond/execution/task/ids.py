@@ -89,3 +89,7 @@ class PartitionInfo:
 
     def __hash__(self) -> int:
         return hash((self.dimension, self.index))
+
+    def identity_parts(self) -> str:
+        """What of it counts for the identity of a task."""
+        return str(self)
