@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 PAUSE_MIN_S = 0.005
 PAUSE_MAX_S = 0.5
+POP_COUNT_MAX = 64
 
 
 class Executor:
@@ -124,6 +125,7 @@ class Executor:
             completions = pool.poll(pause_s) if self.running_works else []
             for completion in completions:
                 self._finished(completion.task)
+            self._flush()
             self._start_waiting(pool, machine)
             if items or completions:
                 pause_s = PAUSE_MIN_S
@@ -141,7 +143,7 @@ class Executor:
 
     def _pop(self) -> list[WorkItem]:
         try:
-            return self.wq.pop(count=max(16, self.ctx.usable_cpu_count))
+            return self.wq.pop(count=POP_COUNT_MAX)
         except FileNotFoundError:
             logger.info("the folder of %s is gone: the job is over", self.wq)
             self.running = False
@@ -194,7 +196,8 @@ class Executor:
             if task.status == WorkStatus.EXEC_FAILED:
                 # Here only a worker process was lost; the executor is well.
                 task.status = WorkStatus.CRASHED
-        self._send(outcome_light(task))
+        # Sent with what else has finished in this round.
+        self.cq.push(outcome_light(task), buffering=True)
 
     def _stop_work(self, item: StopWorkItem, pool: Backend) -> None:
         wanted = item.work_to_stop
@@ -221,6 +224,18 @@ class Executor:
         probe.ctx = self.ctx
         probe.exec()
         self._send(probe)
+
+    def _flush(self) -> None:
+        works = list(self.cq.outbound_works)
+        if len(works) > 1:
+            try:
+                if self.cq.flush():
+                    return
+            except Exception as error:
+                logger.warning("%d results cannot travel together: %s", len(works), error)
+        self.cq.outbound_works = []
+        for work in works:
+            self._send(work)
 
     def _send(self, item: WorkItem) -> None:
         """Send an item back. What cannot be pickled is replaced by a text about it."""

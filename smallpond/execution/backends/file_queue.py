@@ -50,7 +50,7 @@ LONELY_TIMEOUTS_MAX = 10
 LONELY_MIN_S = 120.0
 LONELY_WARNING_S = 30.0
 # A queue on a shared file system is slow to answer, so tiny tasks wait at the executor.
-PREFETCH = 4
+PREFETCH = 64
 
 
 class FileQueueBackend:
@@ -106,13 +106,14 @@ class FileQueueBackend:
         executor = self._executors[machine.name]
         self._submitted[repr(task)] = task
         self._pause_s = PAUSE_MIN_S
-        if not executor.push(task):
-            self._lose(executor, task, "its queue cannot be written")
-            executor.pop_running_work(repr(task))
+        # What is submitted in one round travels in one file.
+        executor.push(task, buffering=True)
 
     def poll(self, timeout: float | None) -> list[Completion]:
         """Completions; an empty list after the timeout, or when there are other machines."""
         deadline_s = None if timeout is None else time.monotonic() + timeout
+        for executor in self.executors:
+            self._flush(executor)
         while True:
             changed = self._look()
             completions = self._collect()
@@ -124,6 +125,36 @@ class FileQueueBackend:
                 return []
             time.sleep(min(self._pause_s, left_s))
             self._pause_s = min(self._pause_s * 1.5, self._pause_max_s)
+
+    def _flush(self, executor: RemoteExecutor) -> None:
+        works = list(executor.wq.outbound_works)
+        try:
+            sent = executor.flush()
+        except Exception:
+            # Some item cannot be pickled: the others go alone.
+            for work in works:
+                self._send_alone(executor, work)
+            return
+        for work in [] if sent else works:
+            executor.pop_running_work(repr(work))
+            self._lose(executor, work, "its queue cannot be written")
+
+    def _send_alone(self, executor: RemoteExecutor, work: WorkItem) -> None:
+        try:
+            executor.wq.push(work)
+        except Exception as error:
+            executor.pop_running_work(repr(work))
+            task = self._submitted.pop(repr(work), None)
+            if task is None:
+                return
+            where = f" (made at {task.location})" if task.location else ""
+            task.status = WorkStatus.CRASHED
+            task.finish_time = time.time()
+            task.exception = SmallpondError(
+                f"Can't pickle task '{task.key}'{where}: {type(error).__name__}: {error}. Please "
+                "check if your function has captured unpicklable objects."
+            )
+            self._ended.append(Completion(task, executor.id))
 
     def cancel(self, task: Task) -> None:
         self._submitted.pop(repr(task), None)

@@ -67,6 +67,8 @@ class RemoteExecutor:
         self.stop_request_acked = False
         self.dead = False
         self._presence: Presence = {}
+        # Which attempts went in which batch, for one that cannot be read at the other end.
+        self._batches: dict[str, set[str]] = {}
         self._allocated_cpus = 0
         self._allocated_gpus = 0.0
         self._allocated_memory = 0
@@ -224,8 +226,9 @@ class RemoteExecutor:
 
     def _unreadable(self, item: UnreadableWork) -> Iterable[Task]:
         """Whatever of that key runs there has failed: its task or its result cannot be read."""
+        members = self._batches.pop(item.key, ())
         for name, work in list(self.running_works.items()):
-            if work.key == item.key:
+            if work.key == item.key or name in members:
                 self.pop_running_work(name)
                 work.status = WorkStatus.CRASHED
                 work.exception = item.exception
@@ -243,6 +246,13 @@ class RemoteExecutor:
         return self.wq.push(item, buffering)
 
     def flush(self) -> bool:
+        """Send what was pushed with buffering."""
+        works = self.wq.outbound_works
+        if len(works) == len(self.running_works):
+            # Nothing older runs, so no older batch can turn out to be unreadable.
+            self._batches.clear()
+        if len(works) > 1:
+            self._batches[f"WorkBatch-{works[0].key}"] = {repr(work) for work in works}
         return self.wq.flush()
 
     def probe(self, epoch: int) -> None:

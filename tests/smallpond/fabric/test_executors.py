@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,7 +199,7 @@ def test_executors_leave_with_their_scheduler(tmp_path: Path) -> None:
         pids = [int(json.loads(path.read_text())["pid"]) for path in tmp_path.glob(presence)]
         assert all(alive(pid) for pid in pids)
         # Until tasks run, so that workers of the executors exist as well.
-        wait_until(lambda: list(tmp_path.glob("*/queue/*/wq/dequeued/CallTask*")))
+        wait_until(lambda: list(tmp_path.glob("*/queue/*/wq/dequeued/*CallTask*")))
     finally:
         process.kill()
         process.wait()
@@ -234,6 +235,23 @@ def test_a_task_that_no_executor_can_read(
     scheduler, _ = run_with(ctx, backend, here_only.work, 2, max_fail_count=1)
     assert not scheduler.run()
     assert "here_only" in str(scheduler.failure)
+
+
+def test_a_task_that_cannot_be_sent(tmp_path: Path, backends: list[FileQueueBackend]) -> None:
+    """Goal: a function that cannot be pickled fails its task and no other. Method: one with a lock
+    in its closure among tasks of the same round. Oracle: the error; the others were sent."""
+    ctx = fast_context(tmp_path, 1)
+    backends.append(backend := backend_of(ctx))
+    lock = threading.Lock()
+    bad = call_task(ctx, lambda task: lock.locked())
+    good = [call_task(ctx, plans.nothing) for _ in range(3)]
+    scheduler, events = watched(plan_of(ctx, [bad, *good]), backend=backend, max_fail_count=2)
+    assert not scheduler.run()
+    assert f"Can't pickle task '{bad.key}'" in str(scheduler.failure)
+    failed = {event.key for event in events if isinstance(event, TaskFinished) and event.error}
+    assert failed == {bad.key}
+    sent = {work.key for work in backend.executors[0].wq.list_works()}  # type: ignore[attr-defined]
+    assert sent >= {task.key for task in good}
 
 
 def test_cancelled_attempts_stop(tmp_path: Path, backends: list[FileQueueBackend]) -> None:
