@@ -296,7 +296,8 @@ def _slots_of(cls: Any) -> tuple[str, ...]:
 
 def _parameters(task: Task) -> list[tuple[str, Any]]:
     """What was given to the task when it was made, by name."""
-    found = [(name, getattr(task, name)) for name in _slots_of(type(task)) if hasattr(task, name)]
+    cls: Any = type(task)
+    found = [(name, getattr(task, name)) for name in _slots_of(cls) if hasattr(task, name)]
     for name, value in sorted(getattr(task, "__dict__", {}).items()):
         if name not in _NOT_PARAMETERS:
             found.append((name, value))
