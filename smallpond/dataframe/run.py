@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from smallpond.execution.scheduler import Scheduler
     from smallpond.execution.task import Task
     from smallpond.logical.dataset import DataSet
+    from smallpond.logical.node import Node
 
 
 class TaskFailed(SmallpondError, RuntimeError):
@@ -43,6 +44,7 @@ def compute(session: Session, frames: Sequence[DataFrame]) -> None:
     from smallpond.execution.task.plan import ExecutionPlan
     from smallpond.execution.task.root import RootTask
     from smallpond.logical.node import LogicalPlan, RootNode
+    from smallpond.logical.optimizer.graph import nodes_of
     from smallpond.logical.planner import Planner
 
     for frame in frames:
@@ -54,6 +56,13 @@ def compute(session: Session, frames: Sequence[DataFrame]) -> None:
     planner = Planner(session._runtime_ctx)
     planner.node_to_tasks = session._node_to_tasks
     tasks = [task for node in dict.fromkeys(optimized) for task in planner.visit(node)]
+    for node in nodes_of(optimized):
+        if is_random(node):
+            # Another draw of the same kind is not this one; a resumed job draws it again.
+            made = session._node_to_tasks.get(node, [])
+            producers = [dep for task in made for dep in task.input_deps.values()]
+            fresh = [task for task in [*producers, *made] if task._identity is None]
+            renamed(list(dict.fromkeys(fresh)), f"node {node.id}")
     for frame, node in zip(frames, optimized, strict=True):
         number = getattr(frame.plan, "write_number", 0)
         if frame.need_recompute or number:
@@ -77,6 +86,19 @@ def optimize(session: Session, frames: Sequence[DataFrame]) -> None:
     for frame, node in zip(frames, optimized, strict=True):
         frame.optimized_plan = node
         frame.optimizer = optimizer
+
+
+def is_random(node: Node) -> bool:
+    """Whether a node's rows are drawn by chance."""
+    from smallpond.logical.node import PartitionNode, SqlEngineNode
+    from smallpond.logical.optimizer.rules.common import is_volatile_template
+
+    if isinstance(node, SqlEngineNode):
+        text = node.sql_queries[-1]
+        return ("random" in text or "sample" in text) and is_volatile_template(text)
+    if isinstance(node, PartitionNode):
+        return bool(getattr(node, "random_shuffle", False)) or getattr(node, "keys", None) == []
+    return False
 
 
 def renamed(tasks: Sequence[Task], salt: str) -> None:

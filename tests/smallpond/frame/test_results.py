@@ -159,3 +159,14 @@ def test_many_rows_use_many_tasks(sp: Session) -> None:
     assert df.to_arrow().column("b").to_pylist() == list(range(30_000))
     cores = sp.runtime_ctx.usable_cpu_count
     assert len(df._compute()) == (cores if cores > 1 else 1)
+
+
+def test_draws_are_independent(sp: Session) -> None:
+    """Goal: a second sample is another one, though it is written the same. Oracle: they differ,
+    and each stays what it is."""
+    t = sp.from_arrow(pa.table({"a": list(range(2000))}))
+    one, two = t.sample(0.5), t.sample(0.5)
+    first, second = one.to_arrow(), two.to_arrow()
+    assert first != second and one.to_arrow() == first
+    one, two = t.random_shuffle(), t.random_shuffle()
+    assert one.to_arrow() != two.to_arrow()
