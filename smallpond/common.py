@@ -147,6 +147,9 @@ class ColumnNotFound(SmallpondError, AssertionError):
 class CorruptFile(SmallpondError):
     """A file is not what its data set says it is, or it is damaged."""
 
+    reason = ""
+    """What is wrong, without the path and without what to do."""
+
 
 class RowCountMismatch(SmallpondError, AssertionError):
     """Rows were lost or made on the way; never ignored."""

@@ -192,8 +192,8 @@ class ParquetDataSet(DataSet):
             elif not self.ignore_corrupt_files:
                 raise one
             else:
-                logger.warning("skipped: %s", one)
-                self.skipped_files[path] = str(one)
+                logger.warning("skipped '%s': %s", path, one.reason)
+                self.skipped_files[path] = one.reason
         if self.skipped_files:
             self._resolved_paths = [one.path for one in ranges]
         return ranges

@@ -96,7 +96,9 @@ def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
                 decoded = sum(batch.num_rows for batch in reader)
                 if decoded != rows:
                     return f"'{path}' has {decoded} rows, its footer says {rows}"
-        except (CorruptFile, DataNotFound) as error:
+        except CorruptFile as error:
+            return error.reason or str(error)
+        except DataNotFound as error:
             return str(error)
         return None
 
