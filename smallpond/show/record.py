@@ -19,7 +19,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB
 from smallpond.execution.events import (
@@ -31,6 +31,9 @@ from smallpond.execution.events import (
     TaskSkipped,
     TaskStarted,
 )
+
+if TYPE_CHECKING:
+    from smallpond.execution.task.ids import TaskRuntimeId
 
 SPAN_COUNT_MAX = 200_000
 SUCCEEDED = "SUCCEED"
@@ -46,7 +49,7 @@ class Span:
 
     key: str
     node_id: int
-    runtime_id: str
+    runtime_id: TaskRuntimeId
     worker: str
     start_s: float
     finish_s: float | None = None
@@ -118,7 +121,7 @@ class JobRecord:
         self.finish_s: float | None = None
         self.success: bool | None = None
         self._done: set[str] = set()
-        self._open: dict[str, Span] = {}
+        self._open: dict[TaskRuntimeId, Span] = {}
         self._waiting: deque[Event] = deque()
         self._active_s = 0.0
         self._active_count = 0
@@ -206,7 +209,7 @@ class JobRecord:
         node.running += 1
         if node.start_s is None:
             node.start_s = event.time_s
-        run = str(event.runtime_id)
+        run = event.runtime_id
         span = Span(event.key, node.node_id, run, event.worker or "scheduler", event.time_s)
         replaced = self._open.get(run)
         if replaced is not None:
@@ -219,7 +222,7 @@ class JobRecord:
 
     def _task_finished(self, event: TaskFinished) -> None:
         node = self._node_of(event)
-        span = self._open.get(str(event.runtime_id))
+        span = self._open.get(event.runtime_id)
         if span is not None:
             span.event = event
             self._close(span, event.time_s, event.status.name)

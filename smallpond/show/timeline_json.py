@@ -63,7 +63,7 @@ def _event(
 ) -> dict[str, Any]:
     args: dict[str, Any] = {
         "status": span.status,
-        "run": span.runtime_id,
+        "run": str(span.runtime_id),
         "node": record.node(span.node_id, span.key).name,
         "worker": span.worker,
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from smallpond.execution.events import PlanStarted
+from smallpond.execution.task.ids import TaskId, TaskRuntimeId
 from smallpond.show.lanes import lanes_of
 from smallpond.show.metrics_csv import write_metrics_csv
 from smallpond.show.profile import node_profiles, profile_line, profile_text
@@ -65,7 +66,8 @@ def test_chrome_traces_by_worker_and_by_node(tmp_path: Path) -> None:
 def test_lanes_are_as_few_as_run_at_once() -> None:
     """Goal: overlapping runs get lanes. Oracle: the largest number of runs at one moment."""
     times = [(0.0, 3.0), (1.0, 2.0), (1.5, 4.0), (2.0, 5.0), (3.0, 4.0), (6.0, 7.0)]
-    spans = [Span(str(a), 0, str(a), "w", a, b) for a, b in times]
+    run = TaskRuntimeId(TaskId(1), 0, 0)
+    spans = [Span(str(a), 0, run, "w", a, b) for a, b in times]
     lanes = lanes_of(spans, 9.0)
     assert len(lanes) == 3
     assert sorted(span.start_s for lane in lanes for span in lane) == [a for a, _ in times]
