@@ -48,8 +48,6 @@ pub struct Chunk {
     pub updates: Vec<Update>,
     /// Its reads, without those that a blackout may have made untrue.
     pub reads: Vec<Read>,
-    /// When all complete replicas of its chain were dead for the last time; 0: never.
-    pub last_blackout: u64,
 }
 
 /// The chunks of a history.
@@ -93,7 +91,7 @@ pub fn split(records: &[Record], blackouts: &[Blackout]) -> Vec<Chunk> {
 }
 
 fn of(chunks: &mut BTreeMap<Place, Chunk>, place: Place) -> &mut Chunk {
-    let empty = || Chunk { place, updates: Vec::new(), reads: Vec::new(), last_blackout: 0 };
+    let empty = || Chunk { place, updates: Vec::new(), reads: Vec::new() };
     chunks.entry(place).or_insert_with(empty)
 }
 
@@ -109,7 +107,6 @@ impl Chunk {
             None => read.begun > tick,
         };
         self.reads.retain(kept);
-        self.last_blackout = self.last_blackout.max(tick);
     }
 }
 

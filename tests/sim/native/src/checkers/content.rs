@@ -6,10 +6,11 @@
 //! at most once each, so that all reads fit. A depth-first search finds such an assignment; there
 //! are few unknown updates, and a read right after a gap decides at once.
 //!
-//! The first numbers of a chunk may be lost: if all complete replicas die together, an update that
-//! made the chunk and that nobody had acknowledged may be left on a replica that was syncing only.
+//! The first numbers of a chunk may be lost: an update that would have made the chunk and that nobody
+//! had acknowledged may be left on a replica alone that is being synced from one which never had it.
 //! The chain goes on without the chunk, and the resync that removes it there leaves a tombstone
-//! under that number: what this replica makes as the head, later, gets the numbers behind it.
+//! under that number: what this replica makes as the head, later, gets the numbers behind it. That
+//! may be another try of the same update.
 
 use super::chunk::{Chunk, Read, Update};
 use crate::plan::Change;
@@ -20,12 +21,13 @@ const STEPS_MAX_COUNT: usize = 20_000;
 
 struct Search<'a> {
     known: BTreeMap<u64, &'a Update>,
-    unknown: Vec<&'a Update>,
+    /// All updates: those whose outcome is unknown may have made any version, the others may have
+    /// lost a number before their own.
+    updates: Vec<&'a Update>,
     reads: BTreeMap<u64, Vec<&'a Read>>,
     /// When somebody first knew of this version or a newer one.
     known_at: BTreeMap<u64, u64>,
     newest: u64,
-    last_blackout: u64,
     steps: usize,
     /// The farthest version that could be explained, and the content that was expected next.
     farthest: (u64, Option<Vec<u8>>),
@@ -48,16 +50,15 @@ pub fn check(chunk: &Chunk) -> Result<(), String> {
     }
     let newest = known.keys().chain(reads.keys()).max().copied().unwrap_or(0);
     let mut search = Search {
-        unknown: chunk.updates.iter().filter(|update| update.version.is_none()).collect(),
+        updates: chunk.updates.iter().collect(),
         known_at: known_at(chunk, newest),
         known,
         reads,
         newest,
-        last_blackout: chunk.last_blackout,
         steps: 0,
         farthest: (0, None),
     };
-    let mut used = vec![false; search.unknown.len()];
+    let mut used = vec![false; search.updates.len()];
     if search.explain(1, &Before::Never, &mut used) || search.steps >= STEPS_MAX_COUNT {
         return Ok(());
     }
@@ -119,18 +120,20 @@ impl Search<'_> {
         }
         let known_at = self.known_at[&version];
         for index in 0..used.len() {
-            let update = self.unknown[index];
-            if used[index] || update.begun > known_at {
+            let update = self.updates[index];
+            let is_done = update.version.is_some_and(|own| own <= version);
+            if used[index] || is_done || update.begun > known_at {
                 continue;
             }
             used[index] = true;
-            for made in update.possible(content) {
+            let is_unknown = update.version.is_none();
+            for made in is_unknown.then(|| update.possible(content)).into_iter().flatten() {
                 let fits = self.fits(version, &made);
                 if fits && self.explain(version + 1, &Before::Made(made), used) {
                     return true;
                 }
             }
-            let may_be_lost = matches!(before, Before::Never) && update.begun < self.last_blackout;
+            let may_be_lost = matches!(before, Before::Never);
             if may_be_lost && self.fits(version, &None) && self.explain(version + 1, before, used) {
                 return true;
             }
@@ -179,10 +182,13 @@ mod tests {
         let saw = |bytes: &'static [u8]| vec![read((7, 8), Some((2, bytes)))];
         assert!(check(&chunk(vec![lost(), last()], saw(b"[00"))).is_ok());
         assert!(check(&chunk(vec![lost(), last()], saw(b"]00"))).is_err());
-        let twice = update(8, (5, 6), Change::Truncate { len: 3 }, Some(3));
-        assert!(check(&chunk(vec![lost(), twice], vec![])).is_err(), "one update, two versions");
+        let first = || update(4, (1, 2), Change::Replace { len: 7 }, Some(1));
+        let twice = update(8, (5, 6), Change::Truncate { len: 3 }, Some(4));
+        let updates = vec![first(), lost(), twice];
+        assert!(check(&chunk(updates, vec![])).is_err(), "one update, two versions");
         let late = update(7, (7, 9), Change::Replace { len: 7 }, None);
-        assert!(check(&chunk(vec![late, last()], vec![])).is_err(), "it began too late");
+        let third = update(8, (5, 6), Change::Truncate { len: 3 }, Some(3));
+        assert!(check(&chunk(vec![first(), late, third], vec![])).is_err(), "it began too late");
     }
 
     /// Goal: a create that was refused made nothing, or its fence made one version of what was
@@ -200,29 +206,28 @@ mod tests {
         assert!(check(&chunk(vec![first(), create(false)], saw(2, b"[00006]"))).is_ok());
     }
 
-    /// Goal: the number of a lost update is passed over only if all replicas were dead since it
-    /// began, nobody saw it and nothing was before it. Oracle: the rows.
+    /// Goal: the number of a lost update is passed over only if nobody saw it and nothing was before
+    /// it; one that was tried again may have lost the number of its first try (seed 88143). Oracle:
+    /// the rows.
     #[test]
     fn numbers_of_lost_updates() {
         let lost = |begun| update(5, (begun, u64::MAX), Change::Replace { len: 9 }, None);
         let next = || update(6, (30, 31), WRITE, Some(2));
         let saw = || read((40, 41), Some((2, b"\0[00006]")));
-        let run = |updates: Vec<Update>, reads: Vec<Read>, last_blackout| {
-            check(&Chunk { last_blackout, ..chunk(updates, reads) })
-        };
-        assert!(run(vec![lost(1), next()], vec![saw()], 20).is_ok());
-        assert!(run(vec![lost(1), next()], vec![saw()], 0).is_err(), "no reason to be lost");
-        assert!(run(vec![lost(25), next()], vec![saw()], 20).is_err(), "it began later");
+        let run = |updates: Vec<Update>, reads: Vec<Read>| check(&chunk(updates, reads));
+        assert!(run(vec![lost(1), next()], vec![saw()]).is_ok());
         let seen = || read((3, 4), Some((1, b"[00005][0")));
-        assert!(run(vec![lost(1), next()], vec![seen(), saw()], 20).is_err(), "it was seen");
+        assert!(run(vec![lost(1), next()], vec![seen(), saw()]).is_err(), "it was seen");
+        assert!(run(vec![next()], vec![saw()]).is_ok(), "its own first try");
+        let early = update(7, (1, 2), Change::Replace { len: 2 }, Some(3));
+        assert!(run(vec![next(), early], vec![]).is_ok(), "it was tried first");
         let third = || update(6, (30, 31), WRITE, Some(3));
         let saw_third = || read((40, 41), Some((3, b"\0[00006]")));
-        assert!(
-            run(vec![lost(1), third()], vec![saw_third()], 20).is_err(),
-            "one is lost, not two"
-        );
+        assert!(run(vec![lost(1), third()], vec![saw_third()]).is_ok(), "each has lost one");
+        assert!(run(vec![third()], vec![saw_third()]).is_err(), "one is lost, not two");
+        assert!(run(vec![lost(35), third()], vec![saw_third()]).is_err(), "it began later");
         let first = update(4, (1, 2), Change::Replace { len: 1 }, Some(1));
         let saw_third = read((40, 41), Some((3, b"[[00006]")));
-        assert!(run(vec![first, lost(5), third()], vec![saw_third], 20).is_err(), "not the first");
+        assert!(run(vec![first, lost(5), third()], vec![saw_third]).is_err(), "not the first");
     }
 }

@@ -110,7 +110,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn chunk(updates: Vec<Update>, reads: Vec<Read>) -> Chunk {
         let place = Place { slot: 0, number: 0 };
-        Chunk { place, updates, reads, last_blackout: 0 }
+        Chunk { place, updates, reads }
     }
 
     pub(in super::super) fn update(

@@ -193,17 +193,10 @@ impl Cluster {
                 (known <= *life).then_some(node)
             })
             .collect();
+        let unsound: Vec<u32> = harmed.into_iter().chain(empty).collect();
         let mut durable =
             routing.chains.iter().filter(|chain| chain.durability == Durability::Durable);
-        durable.all(|chain| {
-            let complete = || chain.targets.iter().filter(|one| is_complete(one));
-            let has = complete().any(|one| one.node.0 == node);
-            let other = |one: &ChainTarget| {
-                let id = one.node.0;
-                id != node && Some(id) != harmed && !empty.contains(&id)
-            };
-            !has || complete().any(other)
-        })
+        durable.all(|chain| leaves_a_copy(chain, node, &unsound))
     }
 
     /// Whether this disk may rot now; from then on no other may.
@@ -226,6 +219,17 @@ impl Cluster {
     }
 }
 
+/// Whether a chain has a complete copy on a sound disk when this node's is destroyed. A copy that is
+/// not complete counts, too: it may have the only sound bytes of a block.
+fn leaves_a_copy(chain: &ChainInfo, node: u32, unsound: &[u32]) -> bool {
+    let has = chain.targets.iter().any(|one| one.node.0 == node);
+    let is_other = |one: &ChainTarget| {
+        let id = one.node.0;
+        is_complete(one) && id != node && !unsound.contains(&id)
+    };
+    !has || chain.targets.iter().any(is_other)
+}
+
 fn is_complete(target: &ChainTarget) -> bool {
     matches!(target.state, PublicState::Serving | PublicState::LastServing)
 }
@@ -234,4 +238,40 @@ fn is_complete(target: &ChainTarget) -> bool {
 pub(super) fn file_chain(routing: &Routing, slot: u32) -> Option<&ChainInfo> {
     let table = routing.table_newest(FILE_TABLE).ok()?;
     routing.chain(*table.chains.get(slot as usize)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firepond_core::ids::{ChainId, ChainVersion, TargetId};
+
+    fn chain(states: [PublicState; 2]) -> ChainInfo {
+        let target =
+            |(id, state)| ChainTarget { target: TargetId(id), node: NodeId(id as u32), state };
+        ChainInfo {
+            id: ChainId(1),
+            version: ChainVersion(1),
+            durability: Durability::Durable,
+            targets: (1..).zip(states).map(target).collect(),
+        }
+    }
+
+    /// Goal: the last sound bytes are never destroyed, be they on a copy that is behind (seed 80394:
+    /// one disk had rotted, the other was wiped while it synced). Oracle: the rows.
+    #[test]
+    fn a_sound_and_complete_copy_stays() {
+        use PublicState::{LastServing, Offline, Serving, Syncing};
+        let rows: [(_, u32, &[u32], bool); 7] = [
+            ([Serving, Serving], 2, &[], true),
+            ([Serving, Serving], 2, &[1], false),
+            ([Serving, Syncing], 2, &[], true),
+            ([Serving, Syncing], 2, &[1], false),
+            ([Serving, Syncing], 1, &[], false),
+            ([LastServing, Offline], 2, &[], true),
+            ([LastServing, Offline], 3, &[1, 2], true),
+        ];
+        for (states, node, unsound, allowed) in rows {
+            assert_eq!(leaves_a_copy(&chain(states), node, unsound), allowed, "{states:?} {node}");
+        }
+    }
 }
