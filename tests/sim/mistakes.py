@@ -17,7 +17,7 @@ SEEDS_MAX = 20_000
 
 KNOWN: dict[str, int] = {
     "batch-fails-as-one": 3,
-    "commit-before-routing": 15,
+    "commit-before-routing": 423,
     "pages-freed-early": 1536,
     "partial-to-syncing": 22,
     "pending-abandoned": 668,
