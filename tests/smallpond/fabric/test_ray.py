@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from smallpond.common import NonzeroExitCode, WorkerLost
+import smallpond
+from smallpond.common import NonzeroExitCode, SmallpondError, WorkerLost
 from smallpond.execution.backends.ray import (
     ClusterUnreachable,
     RayBackend,
@@ -180,6 +181,26 @@ def test_mode_ray(tmp_path: Path, ray_cluster: Any, rows_path: str) -> None:
     assert plan and output_sum(tmp_path) == EXPECTED
     (job,) = tmp_path.iterdir()
     assert job.name.endswith("00112233-4455-6677-8899-aabbccddeeff")
+
+
+def test_a_session_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
+    """Goal: `init(ray_address=...)` runs data frames on the cluster. Method: a shuffle, a count by
+    group, a function of this test, with an error after it that a second frame does not have.
+    Oracle: the rows; the error's name; the session still works."""
+    session = smallpond.init(
+        data_root=str(tmp_path), ray_address=ray_cluster.address, progress=False
+    )
+    try:
+        items = session.from_items([{"k": index % 7, "v": index} for index in range(700)])
+        parts = items.repartition(3, hash_by="k")
+        counts = session.partial_sql("select k, count(*) as n from {0} group by k", parts)
+        assert {row["k"]: row["n"] for row in counts.take_all()} == dict.fromkeys(range(7), 100)
+        with pytest.raises(SmallpondError, match="ZeroDivisionError"):
+            items.map(lambda row: {"v": row["v"] / 0}).compute()
+        doubled = items.map(lambda row: {"v": row["v"] * 2})
+        assert sum(row["v"] for row in doubled.take_all()) == 700 * 699
+    finally:
+        session.shutdown()
 
 
 def test_run_on_ray(tmp_path: Path, ray_cluster: Any, rows_path: str) -> None:
