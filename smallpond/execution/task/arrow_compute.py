@@ -90,10 +90,12 @@ class ArrowComputeTask(ExecSqlQueryMixin, Task):
             conn = None
             if self.use_duckdb_reader:
                 conn = stack.enter_context(contextlib.closing(self.connect()))
-            return [
+            tables = [
                 dataset.to_arrow_table(max_workers=self.cpu_limit, conn=conn)
                 for dataset in self.input_datasets
             ]
+            self.note_skipped(conn)
+            return tables
 
     def run(self) -> bool:
         import pyarrow as arrow

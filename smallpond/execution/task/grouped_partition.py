@@ -137,6 +137,7 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
             statement, placement = self.shuffle_statement(conn)
             logger.debug("%s: running query: %s", self.key, statement)
             self._scatter_all(conn, statement, placement)
+            self.note_skipped(conn)
         self._check_rows()
         # A worker lives on: what the rows took goes back to the system, not to the next task.
         import pyarrow as pa

@@ -130,7 +130,7 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
         super().cleanup()
 
     def run(self) -> bool:
-        from smallpond.logical.dataset import ParquetDataSet, report_skipped
+        from smallpond.logical.dataset import ParquetDataSet
 
         if self.skip_when_any_input_empty or any(map(is_formless, self.input_datasets)):
             return True
@@ -144,8 +144,7 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
         for batch_index, batch in enumerate(batches):
             with contextlib.closing(self.connect()) as conn:
                 self.process_batch(batch_index, batch, conn)
-                if skipped := report_skipped(batch, conn):
-                    self.perf_metrics["num skipped rows or files"] += skipped
+                self.note_skipped(conn, batch)
         self.perf_metrics["num input rows"] += self.input_rows_count()
         self.perf_metrics["input data size (MB)"] += self.input_bytes_count() / MB
         self.add_elapsed_time("compute time (secs)")

@@ -166,6 +166,18 @@ class ExecSqlQueryMixin(Task):
             metrics["num output rows"] = rows[0][0]
         return metrics
 
+    def note_skipped(
+        self,
+        conn: duckdb.DuckDBPyConnection | None,
+        datasets: Sequence[DataSet] | None = None,
+    ) -> None:
+        """Report the damaged rows and files that reading the inputs left out, as was asked."""
+        from smallpond.logical.dataset import report_skipped
+
+        skipped = report_skipped(self.input_datasets if datasets is None else datasets, conn)
+        if skipped:
+            self.perf_metrics["num skipped rows or files"] += skipped
+
     def input_rows_count(self) -> int:
         """Rows of those inputs that know them without being read."""
         from smallpond.logical.dataset import ParquetDataSet
