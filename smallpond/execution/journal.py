@@ -76,8 +76,9 @@ def record_of(
     task: Task, input_run_ids: tuple[str, ...], dataset_given: bool = False
 ) -> TaskRecord | None:
     """The record of a task that has succeeded; None if its result cannot be kept."""
+    files = output_files_of(task)
     folder: str | None = task.final_output_abspath
-    if task.exec_on_scheduler or not os.path.isdir(folder or ""):
+    if (task.exec_on_scheduler and not files) or not os.path.isdir(folder or ""):
         folder = None
     try:
         dataset_pickle = DATASET_GIVEN if dataset_given else pickle.dumps(task.dataset, protocol=5)
@@ -86,7 +87,6 @@ def record_of(
         return None
     if len(dataset_pickle) > RECORD_BYTES_MAX:
         return None
-    files = () if task.exec_on_scheduler else output_files_of(task)
     metrics = {name: float(value) for name, value in task.perf_metrics.items()}
     return TaskRecord(
         identity=task.identity,

@@ -3,7 +3,8 @@
 A result is used when the identity is equal, its files are all there, and it was computed from the
 very runs of its inputs that are used now. The last rule matters for tasks whose output differs from
 run to run (a random shuffle): partitions of two different runs must never be mixed. So when an
-input has to run again, everything computed from its earlier run has to as well.
+input has to run again, everything computed from its earlier run has to as well. The results of
+tasks that only move metadata point at files of their inputs, and are used only together with them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ def usable_records(plan: ExecutionPlan, journal: Journal) -> dict[str, TaskRecor
         if task is plan.root_task:
             continue
         record = journal.find(task.identity)
-        if record is not None and record.output_is_there():
-            records[task.key] = record
+        if record is None or not record.output_is_there():
+            continue
+        if _points_at_inputs(task) and not all(key in records for key in task.input_deps):
+            continue
+        records[task.key] = record
     if not records:
         return records
     _stale_remove(order, records)
+    _pointers_remove(order, records)
     while True:
         must_run = needed_tasks(plan, records)
         touched = _descendants(order, must_run)
@@ -37,6 +42,12 @@ def usable_records(plan: ExecutionPlan, journal: Journal) -> dict[str, TaskRecor
             return records
         for key in wrong:
             del records[key]
+        _pointers_remove(order, records)
+
+
+def _points_at_inputs(task: Task) -> bool:
+    """Whether the output is only a list of files that earlier tasks wrote."""
+    return task.exec_on_scheduler or not task.self_contained_output
 
 
 def _stale_remove(order: list[Task], records: dict[str, TaskRecord]) -> None:
@@ -49,6 +60,13 @@ def _stale_remove(order: list[Task], records: dict[str, TaskRecord]) -> None:
             if used is not None and used.run_id != run_id:
                 del records[task.key]
                 break
+
+
+def _pointers_remove(order: list[Task], records: dict[str, TaskRecord]) -> None:
+    for task in order:
+        kept = not _points_at_inputs(task) or all(key in records for key in task.input_deps)
+        if not kept:
+            records.pop(task.key, None)
 
 
 def needed_tasks(plan: ExecutionPlan, records: dict[str, TaskRecord]) -> set[str]:

@@ -49,7 +49,7 @@ def finished_event(completion: Completion) -> TaskFinished:
         rows_in=int(metrics.get("num input rows", -1)),
         rows_out=int(metrics.get("num output rows", -1)),
         bytes_in=-1 if input_mb is None else int(input_mb * MB),
-        bytes_out=-1 if files is None else sum(size for _, size in files),
+        bytes_out=-1 if files is None else sum(max(size, 0) for _, size in files),
         metrics=dict(metrics),
         error=attempt.exception,
     )

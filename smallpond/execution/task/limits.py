@@ -164,8 +164,8 @@ def _output_files_found(task: Task) -> Iterator[tuple[str, int]]:
         # A folder shared with others: only what the data set names is this task's.
         for path in task.dataset.resolved_paths:
             size = _file_bytes(path)
-            if size is not None:
-                yield path, size
+            # What cannot be looked at (a URL) never counts as being there: it is written again.
+            yield path, -1 if size is None else size
 
 
 def _file_bytes(path: str) -> int | None:

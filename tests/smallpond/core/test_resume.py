@@ -18,6 +18,7 @@ from smallpond.execution.journal import journal_close, journal_of
 from smallpond.execution.pool import InProcessBackend
 from smallpond.execution.task import Task
 from tests.smallpond.core.plans import (
+    CallTask,
     alive,
     call_task,
     context,
@@ -200,6 +201,70 @@ def test_a_lost_output_is_made_again_with_what_depends_on_it(tmp_path: Path) -> 
     _part(tmp_path, "CallTask-000001").unlink()
     done, skipped, _ = _run(tmp_path)
     assert done == {"CallTask-000001", "CallTask-000002", "CallTask-000003"}
+
+
+class Pointer(CallTask):
+    """Only moves metadata: its output is that of its input."""
+
+    @property
+    def exec_on_scheduler(self) -> bool:
+        return True
+
+    @property
+    def self_contained_output(self) -> bool:
+        return False
+
+    def run(self) -> bool:
+        self.dataset = self.input_datasets[0]
+        return True
+
+
+def _read(task: Task) -> None:
+    (folder,) = [one.root_dir or "" for one in task.input_datasets]
+    text = Path(folder, "part.txt").read_text()
+    Path(task.runtime_output_abspath, "part.txt").write_text(text)
+
+
+class Written(CallTask):
+    """A source that the driver writes itself."""
+
+    @property
+    def exec_on_scheduler(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("source_kind", [CallTask, Written])
+def test_metadata_is_used_only_with_the_files_it_points_at(
+    tmp_path: Path, source_kind: type[CallTask]
+) -> None:
+    """Goal: no task is given files that are gone. Method: remove all outputs, or those of one
+    task, of a plan with a metadata task in the middle; run again. Oracle: it succeeds, and runs
+    no more than it must."""
+
+    def run() -> list[str]:
+        ctx = context(tmp_path)
+        source = call_task(ctx, _write, kind=source_kind)
+        pointer = call_task(ctx, _write, [source], kind=Pointer)
+        last = call_task(ctx, _read, [pointer], node_id=2)
+        scheduler, events = watched(plan_of(ctx, [last]), backend=InProcessBackend())
+        assert scheduler.run(), scheduler.failure
+        journal_close(ctx)
+        ended = [event.key.split("-") for event in events if isinstance(event, TaskFinished)]
+        return [number[-1] for _, number in ended if int(number) < 4]
+
+    def lose(*numbers: str) -> None:
+        for number in numbers:
+            for path in tmp_path.rglob(f"*.00000{number}.*/part.txt"):
+                path.unlink()
+
+    assert run() == ["1", "2", "3"]
+    assert run() == []
+    lose("1", "3")
+    assert run() == ["1", "2", "3"]
+    lose("3")
+    assert run() == ["3"]
+    lose("1")
+    assert run() == []
 
 
 @pytest.mark.parametrize("seed", range(3))
