@@ -247,11 +247,14 @@ class Session(SessionBase):
 
         return query_node(self, query, inputs, kwargs)
 
-    def wait(self, *dfs: DataFrame) -> None:
-        """Compute all the frames in one job; what they share is computed once."""
+    def wait(self, *dfs: DataFrame | None) -> None:
+        """Compute all the frames in one job; what they share is computed once.
+
+        What `write_parquet` and its kin return, None, is done already and may be given as well.
+        """
         from smallpond.dataframe.run import computed
 
-        computed(self, dfs)
+        computed(self, [one for one in dfs if one is not None])
 
     def graph(self) -> Any:
         """The plans of the session as a `graphviz.Digraph`."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from smallpond.common import GB, MB
+from smallpond.common import MB
+from smallpond.execution.task.machine import allowed_memory_bytes
 
 LoweringMode = Literal["auto", "single", "exchange"]
+
+
+def half_of_memory() -> int:
+    """What a plan may use of this machine when nobody says more."""
+    return allowed_memory_bytes() // 2
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class OptimizerSettings:
     """Resources of the job. `machines` counts those besides which nothing is shared but files."""
 
     cpus: int = 1
-    memory_bytes: int = 4 * GB
+    memory_bytes: int = field(default_factory=half_of_memory)
     machines: int = 1
     mode: LoweringMode = "auto"
     npartitions: int | None = None
