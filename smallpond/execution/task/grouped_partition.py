@@ -20,6 +20,7 @@ from smallpond.execution.shuffle.query import ShuffleQuery, restoring_columns
 from smallpond.execution.shuffle.scatter import BATCH_ROWS, checked_partitions, grouped_batch
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.partition import PartitionProducerTask
+from smallpond.execution.task.sql_engine import INLINE_ROWS_MAX, small_rows
 from smallpond.execution.task.sql_query import ExecSqlQueryMixin
 
 if TYPE_CHECKING:
@@ -120,6 +121,14 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
     def budget_bytes(self) -> int:
         """Bytes of rows that wait to be written."""
         return max(BUDGET_BYTES_MIN, min(BUDGET_BYTES_MAX, self.memory_limit // 4))
+
+    @property
+    def exec_inline(self) -> bool:
+        """A little data and no code of the user's: not worth a process."""
+        inputs = self.input_datasets or []
+        if self.udfs or not inputs or self.retry_count:
+            return False
+        return sum(small_rows(dataset) for dataset in inputs) <= INLINE_ROWS_MAX
 
     def run(self) -> bool:
         from smallpond.logical.dataset import ParquetDataSet

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from smallpond.common import MB
 from smallpond.execution.task.base import Task
 
 if TYPE_CHECKING:
     from smallpond.execution.task.context import RuntimeContext
     from smallpond.execution.task.ids import PartitionInfo
+
+# Less than this (before compression) is not worth another task.
+SHARE_BYTES_MIN = 8 * MB
 
 
 class SplitDataSetTask(Task):
@@ -51,13 +55,17 @@ class SplitDataSetTask(Task):
 
         dataset = self.input_datasets[0]
         cut = self.by_rows and isinstance(dataset, ParquetDataSet)
-        if cut and 0 < dataset.num_files < self.npartitions and dataset.num_rows == 0:
-            # Files without rows go to one share: somebody has to know the columns.
-            empty = dataset._init_file_partitions(1)[0]
-            self.dataset = dataset if self.partition == 0 else empty
-        elif cut and 0 < dataset.num_files < self.npartitions:
-            assert isinstance(dataset, ParquetDataSet)
-            self.dataset = dataset.partition_by_rows(self.npartitions)[self.partition]
-        else:
+        if not cut or not 0 < dataset.num_files < self.npartitions:
             self.dataset = dataset.partition_by_files(self.npartitions)[self.partition]
+            return True
+        assert isinstance(dataset, ParquetDataSet)
+        # A little data is one share, and so are files without rows, whose columns somebody must
+        # know; the other shares are empty, which costs their tasks nothing.
+        shares = min(self.npartitions, dataset.estimated_data_size // SHARE_BYTES_MIN + 1)
+        if self.partition >= shares:
+            self.dataset = dataset._init_file_partitions(1)[0]
+        elif shares == 1:
+            self.dataset = dataset
+        else:
+            self.dataset = dataset.partition_by_rows(shares)[self.partition]
         return True

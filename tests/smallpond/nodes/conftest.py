@@ -38,6 +38,12 @@ def make_ctx(tmp_path: Path) -> Callable[..., RuntimeContext]:
     return make
 
 
+@pytest.fixture(autouse=True)
+def several_producers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even the little data of tests is divided among producers, as large data would be."""
+    monkeypatch.setattr("smallpond.execution.task.split.SHARE_BYTES_MIN", 256)
+
+
 @pytest.fixture
 def run_plan(make_ctx: Callable[..., RuntimeContext]) -> RunPlan:
     """Run the plan below a node; the finished execution plan. `succeeds=False` expects failure."""

@@ -143,6 +143,21 @@ def test_producers_use_every_core(make_ctx: Callable[..., RuntimeContext]) -> No
     assert Planner(runtime).producers_count(node) == 1
 
 
+def test_a_little_data_is_one_share(run_plan: RunPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: no task for a few rows. Oracle: how many producers had rows, with each share size."""
+
+    def busy_producers() -> int:
+        ctx = Context()
+        node = HashPartitionNode(ctx, (source(ctx, table_of(3000)),), 2, hash_columns=["k"])
+        plan = run_plan(SqlEngineNode(ctx, (node,), "select * from {0}"))
+        assert plan.final_output.num_rows == 3000
+        return sum(task.output.num_rows > 0 for task in producers(plan))
+
+    assert busy_producers() > 1
+    monkeypatch.setattr("smallpond.execution.task.split.SHARE_BYTES_MIN", 1 << 20)
+    assert busy_producers() == 1
+
+
 def test_join_of_different_key_types_keeps_all_rows(run_plan: RunPlan) -> None:
     """Goal: 20 matching keys give 20 rows (0.15 gave 6). Oracle: the count."""
     ctx = Context()
