@@ -79,6 +79,8 @@ class FileQueueBackend:
         if self._ctx is not None:
             return
         self._ctx = ctx
+        # Names may come again, with other processes behind them.
+        self._executors.clear()
         queue_root = Path(ctx.queue_root)
         queue_root.mkdir(parents=True, exist_ok=True)
         self._heartbeat = Heartbeat(
@@ -174,7 +176,7 @@ class FileQueueBackend:
             executor.stop()
         timeout_s = min(STOP_TIMEOUT_S, ctx.secs_executor_probe_timeout)
         deadline_s = time.monotonic() + timeout_s
-        while any(one.alive for one in self.executors) and time.monotonic() < deadline_s:
+        while any(map(_may_answer, self.executors)) and time.monotonic() < deadline_s:
             for executor in self.executors:
                 if executor.alive:
                     executor.pop()
@@ -319,3 +321,8 @@ class FileQueueBackend:
         if alone_s > LONELY_WARNING_S and now_s - self._warned_s > LONELY_WARNING_S:
             self._warned_s = now_s
             logger.warning("no executor works in %s since %.0f s", ctx.queue_root, alone_s)
+
+
+def _may_answer(executor: RemoteExecutor) -> bool:
+    """Whether it is worth to wait for its farewell: it has spoken before, and not left."""
+    return executor.alive and executor.last_acked_probe.status == WorkStatus.SUCCEED

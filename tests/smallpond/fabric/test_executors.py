@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -177,6 +178,24 @@ def test_executors_wait_for_an_idle_scheduler(
     scheduler, _ = run_with(ctx, backend, plans.nothing, 4, resume=False)
     assert scheduler.run(), scheduler.failure
     assert [pid_of(executor) for executor in backend.executors] == pids
+
+
+def test_a_backend_can_start_again(tmp_path: Path, backends: list[FileQueueBackend]) -> None:
+    """Goal: a backend that was stopped starts new executors, which may have the old names; stopping
+    does not wait for executors that have not begun. Method: stop at once, start, run, twice, with
+    the job's queues removed between. Oracle: success; the time of the first stop."""
+    ctx = fast_context(tmp_path, 1)
+    backends.append(backend := backend_of(ctx))
+    backend.start(ctx)
+    begin = time.monotonic()
+    backend.stop()
+    assert time.monotonic() - begin < 5
+    for _ in range(2):
+        shutil.rmtree(ctx.queue_root)
+        scheduler, _ = run_with(ctx, backend, plans.nothing, 3, resume=False)
+        assert scheduler.run(), scheduler.failure
+        assert [executor.id for executor in backend.executors] == [socket.gethostname()]
+        backend.stop()
 
 
 def test_executors_leave_with_their_scheduler(tmp_path: Path) -> None:
