@@ -65,10 +65,10 @@ READERS: dict[str, Callable[[DataSet], pa.Table]] = {
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    count=st.integers(1, 30),
+    count=st.integers(1, 12),
     method=st.sampled_from(["partition_by_rows", "partition_by_files"]),
     shuffle=st.booleans(),
-    again=st.integers(1, 4),
+    again=st.integers(1, 3),
     reader=st.sampled_from(sorted(READERS)),
 )
 def test_partitions_hold_every_row_once(
