@@ -131,7 +131,10 @@ class Session(SessionBase):
         ignore_corrupt_files: bool = False,
         storage_options: dict[str, Any] | None = None,
     ) -> DataFrame:
-        """Parquet files; `key=value` folders are columns if all files have them."""
+        """Parquet files; `key=value` folders are columns if all files have them.
+
+        A damaged file fails the job; with `ignore_corrupt_files` it is left out and reported.
+        """
         from smallpond.logical.dataset import ParquetDataSet
 
         dataset = ParquetDataSet(
@@ -189,13 +192,24 @@ class Session(SessionBase):
         )
         return self._source(existing(dataset))
 
-    def read_warc(self, paths: Paths, **options: Any) -> DataFrame:
-        """Web archive files: url, domain, date and content of each response."""
-        from smallpond.contrib.warc import ImportWarcFiles
-        from smallpond.logical.dataset import FileSet
+    def read_warc(
+        self,
+        paths: Paths,
+        *,
+        recursive: bool = False,
+        ignore_corrupt_files: bool = False,
+        storage_options: dict[str, Any] | None = None,
+    ) -> DataFrame:
+        """Web archives: url, domain, date and content of each response."""
+        from smallpond.logical.dataset import WarcDataSet
 
-        source = DataSourceNode(self._ctx, existing(FileSet(paths)))
-        return DataFrame(self, ImportWarcFiles(self._ctx, (source,), **options))
+        dataset = WarcDataSet(
+            paths,
+            recursive=recursive,
+            ignore_corrupt_files=ignore_corrupt_files,
+            storage_options=storage_options,
+        )
+        return self._source(existing(dataset))
 
     def from_items(self, items: list[Any]) -> DataFrame:
         """Python objects: dicts are rows, anything else is the column `item`."""

@@ -11,6 +11,7 @@ import pytest
 
 from smallpond.common import InvalidArgument
 from smallpond.dataframe import Session
+from tests.smallpond.data.test_warc import record, response
 from tests.smallpond.frame.oracle import assert_same_bag, rows_of
 
 T = pa.table(
@@ -130,3 +131,24 @@ def test_sources_in_memory(sp: Session) -> None:
         sp.from_items([])
     polars = pytest.importorskip("polars")
     assert sp.from_polars(polars.DataFrame({"a": [1, 2]})).count() == 2
+
+
+def test_web_archives(sp: Session, tmp_path: Path) -> None:
+    """Goal: a row a response, ready for SQL. Oracle: the pages that were archived."""
+    pages = [("http://a.example/1", b"one"), ("http://b.example/2", b"two")]
+    data = b"".join(record("response", url, response(body)) for url, body in pages)
+    (tmp_path / "x.warc.gz").write_bytes(gzip.compress(data))
+    found = sp.read_warc(str(tmp_path / "*.warc.gz")).map("url, content").take_all()
+    assert [(row["url"], row["content"]) for row in found] == pages
+
+
+def test_damaged_files(sp: Session, tmp_path: Path) -> None:
+    """Goal: a damaged file fails the job, or is left out when asked. Oracle: error and rows."""
+    for name in ("a", "b"):
+        pq.write_table(T, tmp_path / f"{name}.parquet")
+    data = (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(data[:-20])
+    with pytest.raises(Exception, match=r"b\.parquet"):
+        sp.read_parquet(str(tmp_path / "*.parquet")).agg("sum(a)").take_all()
+    kept = sp.read_parquet(str(tmp_path / "*.parquet"), ignore_corrupt_files=True)
+    assert kept.filter("a < 10").count() == 10
