@@ -1,7 +1,8 @@
 """What an operator asks of a chain: more, other or fewer targets, or another order.
 
 Owns: which of it is refused, and the intents that it becomes (`intents` carries them out).
-Invariants: a target has a node and a chain of its own; a chain keeps a target that serves.
+Invariants: a target has a node and a chain of its own; a chain keeps a target that serves, or one
+that has all that was acknowledged.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from firepond.fs.manager import transitions
 from firepond.fs.manager.draft import Draft
 from firepond.fs.manager.events import AddTarget, RemoveTarget, Reorder, ReplaceTarget
 from firepond.fs.manager.intents import in_order
-from firepond.fs.manager.model import Chain, Leaving, Member, PublicState, Target
+from firepond.fs.manager.model import Chain, Leaving, LocalState, Member, PublicState, Target
 from firepond.fs.manager.placement import emptiest_disk
 
 MEMBERS_MAX = 16
@@ -48,7 +49,9 @@ def add_target(draft: Draft, event: AddTarget) -> TargetId:
 def remove_target(draft: Draft, event: RemoveTarget) -> None:
     """A target leaves; asking twice is the same as asking once."""
     chain = _chain(draft, event.chain)
-    _member(chain, event.target)
+    if _is_given_up(draft, chain, _member(chain, event.target)):
+        _give_up(draft, chain, event.target)
+        return
     leaves = {one.target for one in chain.leaving} | {event.target}
     if not any(
         one.state is PublicState.SERVING and one.target not in leaves for one in chain.members
@@ -61,6 +64,34 @@ def remove_target(draft: Draft, event: RemoveTarget) -> None:
     kept = tuple(one for one in chain.leaving if event.target not in (one.target, one.successor))
     draft.put_chain(replace(chain, leaving=(*kept, Leaving(event.target))))
     draft.note("target leaves", chain=chain.id, target=event.target)
+    draft.evaluate([chain.id])
+
+
+def _is_given_up(draft: Draft, chain: Chain, member: Member) -> bool:
+    """Whether the chain is down and waits for this target only for the sake of an update that was
+    shown and never acknowledged: another one that is here has all the rest."""
+    serves = any(one.state is PublicState.SERVING for one in chain.members)
+    if serves or member.state is not PublicState.LAST_SERVING:
+        return False
+    heard = [(one, draft.locals.get(one.target)) for one in chain.members if one != member]
+    return any(
+        local is not None
+        and local.state is LocalState.ONLINE
+        and transitions.lacks_only_shown(chain, one, local)
+        for one, local in heard
+        if one.state is not PublicState.LAST_SERVING
+    )
+
+
+def _give_up(draft: Draft, chain: Chain, target: TargetId) -> None:
+    kept = tuple(one for one in chain.leaving if target not in (one.target, one.successor))
+    preferred = tuple(one for one in chain.preferred if one != target)
+    others = tuple(one for one in chain.members if one.target != target)
+    chain = replace(chain, leaving=kept, preferred=preferred)
+    draft.put_chain(transitions.with_members(chain, others))
+    draft.put_target(replace(draft.targets[target], removed=True))
+    draft.locals.pop(target, None)
+    draft.note("target given up", chain=chain.id, target=target)
     draft.evaluate([chain.id])
 
 

@@ -210,7 +210,14 @@ def _take_report(draft: Draft, node: NodeId, report: TargetReport) -> None:
         draft.put_target(replace(target, generation=report.generation))
     if replaced:
         draft.note("target replaced", node=node, target=target.id, disk=target.disk)
-    local = Local(report.local, report.served, replaced, True, report.complete_version)
+    local = Local(
+        report.local,
+        report.served,
+        replaced,
+        told=True,
+        complete_version=report.complete_version,
+        lost_version=report.lost_version,
+    )
     draft.set_local(target.id, local)
 
 

@@ -9,7 +9,7 @@ at most, however often it is evaluated, as nobody sees what is in between.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,16 +17,19 @@ from firepond.fs.ids import ChainId, ChainVersion, Incarnation, NodeId, RoutingV
 from firepond.fs.manager import intents, transitions
 from firepond.fs.manager.events import Action, Note
 from firepond.fs.manager.model import (
+    NEVER_SERVED,
     Chain,
     Lease,
     Local,
     LocalState,
+    Member,
     Namespace,
     Node,
     PublicState,
     State,
     Table,
     Target,
+    served_in,
 )
 
 
@@ -55,6 +58,7 @@ class Draft:
         self.actions: list[Action] = []
         self._changed = False
         self._to_evaluate: set[ChainId] = set()
+        self._emptied: set[TargetId] = set()
 
     def note(self, event: str, **fields: Any) -> None:
         """Asks for a log line."""
@@ -72,8 +76,22 @@ class Draft:
 
     def put_chain(self, chain: Chain) -> None:
         """Stores a new or changed chain."""
-        self.chains[chain.id] = replace(chain, stamp=self.stamp)
+        served = self._served(chain)
+        members = tuple(replace(one, served_version=version) for one, version in served)
+        self.chains[chain.id] = replace(chain, members=members, stamp=self.stamp)
         self._changed = True
+
+    def _served(self, chain: Chain) -> Iterator[tuple[Member, ChainVersion]]:
+        """When each member served last, as far as anybody could see: not inside this decision."""
+        before = self.before.chains.get(chain.id)
+        known = {one.target: served_in(before, one) for one in before.members} if before else {}
+        for member in chain.members:
+            if member.state is PublicState.SERVING:
+                yield member, chain.version
+            elif member.target in self._emptied:
+                yield member, NEVER_SERVED
+            else:
+                yield member, known.get(member.target, NEVER_SERVED)
 
     def put_table(self, table: Table) -> None:
         """Stores a new edition of a table."""
@@ -118,8 +136,9 @@ class Draft:
         """All targets of a node count as offline from now on."""
         for target in self.targets.values():
             if target.node == node and not target.removed:
-                served = self.locals.get(target.id, Local(LocalState.UNKNOWN)).served
-                self.set_local(target.id, Local(LocalState.OFFLINE, served))
+                heard = self.locals.get(target.id, Local(LocalState.UNKNOWN))
+                away = Local(LocalState.OFFLINE, heard.served, lost_version=heard.lost_version)
+                self.set_local(target.id, away)
 
     def evict(self, node: NodeId, reason: str) -> None:
         """The node is gone, or must believe itself that it is."""
@@ -175,7 +194,9 @@ class Draft:
         departed = self.departed.get(chain.id, frozenset())
         applied = transitions.apply(chain, reported, departed, self._room_to_sync(chain))
         after = self._in_one_step(intents.settle(chain, applied))
-        if after is not chain:
+        emptied = {target for target, local in reported.items() if local.replaced}
+        self._emptied |= emptied  # What they had when they served is gone.
+        if after is not chain or emptied:
             self.put_chain(after)
         if after.members != chain.members:
             self._note_departures(chain, after)
@@ -184,9 +205,13 @@ class Draft:
             states = {str(member.target): str(member.state) for member in after.members}
             self.note("chain changed", chain=chain.id, version=after.version, targets=states)
         self._note_order(chain, after)
+        serving = {one.target for one in _serving(after)}
+        elected = serving.difference(one.target for one in _serving(chain))
         for target, local in reported.items():
             if local.replaced:  # The chain knows now; the next decision is about the new target.
                 self.locals[target] = replace(local, replaced=False)
+            elif target in elected:  # What it has is the chain's from now on.
+                self.locals[target] = replace(local, lost_version=NEVER_SERVED)
 
     def _in_one_step(self, chain: Chain) -> Chain:
         """The chain under the version that follows the one before this decision, at most."""
@@ -198,13 +223,14 @@ class Draft:
 
     def _note_departures(self, before: Chain, after: Chain) -> None:
         """Who left the serving ones and is complete until somebody serves without them."""
-        serving = {one.target for one in after.members if one.state is PublicState.SERVING}
+        serving = {one.target for one in _serving(after)}
         complete = set(self.departed.pop(before.id, ()))
         for member in before.members:
             local = self.locals.get(member.target, Local(LocalState.UNKNOWN))
             stood = member.state in (PublicState.SERVING, PublicState.LAST_SERVING)
-            # A target that its own node took out may have lost an update.
-            if stood and not local.replaced and not (local.told and _is_offline(local)):
+            # A target that its own node took out may lack what others have.
+            taken_out = local.lost_version or (local.told and _is_offline(local))
+            if stood and not local.replaced and not taken_out:
                 complete.add(member.target)
         left = complete.intersection(one.target for one in after.members) - serving
         if serving and left:
@@ -252,7 +278,7 @@ class Draft:
         The others may have died with it, and then each is complete. Waiting costs nothing: a chain
         with a member that does not answer makes no progress anyway.
         """
-        serving = [one for one in chain.members if one.state is PublicState.SERVING]
+        serving = _serving(chain)
         heard = {one.target: _state(self.locals, one.target) for one in serving}
         dead = any(heard[one.target] is LocalState.OFFLINE for one in serving)
         in_doubt = [one.node in self.doubts for one in serving]
@@ -264,6 +290,10 @@ class Draft:
 
 
 _IDLE = (PublicState.LAST_SERVING, PublicState.WAITING, PublicState.OFFLINE)
+
+
+def _serving(chain: Chain) -> list[Member]:
+    return [one for one in chain.members if one.state is PublicState.SERVING]
 
 
 def _syncing(chain: Chain) -> list[NodeId]:

@@ -105,6 +105,8 @@ class Member:
     target: TargetId
     node: NodeId
     state: PublicState
+    served_version: ChainVersion = NEVER_SERVED
+    """The newest version of the chain in which it served, with the data that it has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,12 @@ class Chain:
     """Targets are moved until they stand in the preferred order."""
     leaving: tuple[Leaving, ...] = ()
     stamp: RoutingVersion = NEVER
+
+
+def served_in(chain: Chain, member: Member) -> ChainVersion:
+    """The newest version of its chain in which a member served."""
+    serves = member.state is PublicState.SERVING
+    return chain.version if serves else member.served_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,7 @@ class TargetReport:
     served: bool
     local: LocalState
     complete_version: ChainVersion = NEVER_SERVED
+    lost_version: ChainVersion = NEVER_SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,8 @@ class Local:
 
     `complete_version`: a chain version up to which it durably has every update, and in which, as a
     member, it gets every other one, too. 0 when nothing is known.
+    `lost_version`: the chain version in which it lost an update that others may have; it served
+    nothing after that, and has not been synced since. 0 when it lost none.
     """
 
     state: LocalState
@@ -193,6 +204,7 @@ class Local:
     replaced: bool = False
     told: bool = False
     complete_version: ChainVersion = NEVER_SERVED
+    lost_version: ChainVersion = NEVER_SERVED
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _chain(
                 "chunk_count": row.get("chunk_count", 0),
                 "namespaces": row.get("namespaces", []),
                 "complete_through": row.get("complete_through", 0),
+                "lost_version": row.get("lost_version", 0),
                 "resync": resync_progress(resync, unix_time_ms) if resync else None,
                 "scrub": row.get("scrub"),
                 "full": row.get("full", False),

@@ -62,6 +62,7 @@ class TargetBody(BaseModel):
     served: bool
     local_state: Literal["up-to-date", "online", "offline"]
     complete_through: int = Field(default=0, ge=0, lt=1 << 64)
+    lost_version: int = Field(default=0, ge=0, lt=1 << 32)
 
 
 class HeartbeatBody(BaseModel):
@@ -179,6 +180,7 @@ def _target_report(body: TargetBody) -> TargetReport:
         served=body.served,
         local=LocalState(body.local_state),
         complete_version=ChainVersion(body.complete_through >> 32),
+        lost_version=ChainVersion(body.lost_version),
     )
 
 

@@ -29,7 +29,7 @@ from firepond.fs.manager.model import (
     Target,
 )
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """Format 1 had no `removed` of a target, and no intents and `served_version` of a chain."""
 _PAGE = 500
 _ITEM = TypeVar("_ITEM", Node, Target, Chain, Table, Namespace)
@@ -174,7 +174,9 @@ def _plain(item: Any) -> dict[str, Any]:
     """An item as plain values: enums are strings, members are lists."""
     values = {field.name: getattr(item, field.name) for field in fields(item)}
     if isinstance(item, Chain):
-        values["members"] = [(one.target, one.node, str(one.state)) for one in item.members]
+        values["members"] = [
+            (one.target, one.node, str(one.state), one.served_version) for one in item.members
+        ]
         values["leaving"] = [(one.target, one.successor) for one in item.leaving]
     return {
         name: str(value) if isinstance(value, Durability) else value
@@ -190,7 +192,7 @@ def _pack(values: dict[str, Any]) -> bytes:
 def _unpack(record: bytes) -> dict[str, Any]:
     try:
         values = msgpack.unpackb(record)
-        if values.pop("format") not in (1, RECORD_FORMAT):
+        if values.pop("format") not in range(1, RECORD_FORMAT + 1):
             raise StoreCorrupt("a record of the manager has an unknown format")
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         if isinstance(error, StoreCorrupt):
@@ -229,7 +231,8 @@ def _target(values: dict[str, Any]) -> Target:
 @_decoder
 def _chain(values: dict[str, Any]) -> Chain:
     values["members"] = tuple(
-        Member(target, node, PublicState(state)) for target, node, state in values["members"]
+        Member(target, node, PublicState(state), *served)  # Since format 3.
+        for target, node, state, *served in values["members"]
     )
     values["durability"] = Durability(values["durability"])
     values["leaving"] = tuple(Leaving(*one) for one in values.get("leaving", ()))

@@ -13,6 +13,13 @@ can have been acknowledged without them; those that left before, if nobody who s
 served since (`departed`: no process of theirs ever saw the routing without them); and a target that
 was being synced and durably noted that it has everything of the chain's last served version, as it
 got every later update of that version, too. Nobody else: others may have acknowledged more.
+
+A target that lost an update which others may have takes itself out, and says in which version of
+the chain (`lost_version`). Readers may have seen that update, and the target served nothing since,
+even if the manager, which did not know, left the chain to it. So it is *barred* while another one
+served in that version or later; and if all that stood at the end are barred, those that served last
+among the others stand in for them. When these are gone for good (their disks are new, or an
+operator removed them), it may bring the chain back after all: what was acknowledged it has.
 """
 
 from __future__ import annotations
@@ -23,12 +30,14 @@ from enum import Enum, auto
 
 from firepond.fs.ids import ChainVersion, NodeId, TargetId
 from firepond.fs.manager.model import (
+    NEVER_SERVED,
     Chain,
     Durability,
     Local,
     LocalState,
     Member,
     PublicState,
+    served_in,
 )
 
 _SERVING, _LAST = PublicState.SERVING, PublicState.LAST_SERVING
@@ -53,6 +62,8 @@ class Condition(Enum):
     """There is a source, nobody syncs, and this is the first target that could."""
     DEPARTED = auto()
     """There is no source, and the target left in time: nobody can have served without it."""
+    BARRED = auto()
+    """The target lost an update that another one, which served then or later, may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,7 @@ class Row:
 def _rows() -> tuple[Row, ...]:
     always, source, no_source = Condition.ALWAYS, Condition.SOURCE, Condition.NO_SOURCE
     elected, replaced, next_one = Condition.ELECTED, Condition.REPLACED, Condition.NEXT_TO_SYNC
-    departed = Condition.DEPARTED
+    departed, barred = Condition.DEPARTED, Condition.BARRED
     table = (
         # Serving: goes on while its node lives; its death is recorded at once.
         (_SERVING, _READY, replaced, _AWAY),
@@ -77,6 +88,7 @@ def _rows() -> tuple[Row, ...]:
         (_SERVING, _ONLINE, always, _SERVING),
         (_SERVING, _UNKNOWN, always, _SERVING),
         (_SERVING, _GONE, source, _AWAY),
+        (_SERVING, _GONE, barred, _AWAY),
         (_SERVING, _GONE, no_source, _LAST),
         # Last-serving: was complete at the end; one of them brings the chain back.
         (_LAST, _READY, elected, _SERVING),
@@ -87,8 +99,10 @@ def _rows() -> tuple[Row, ...]:
         (_LAST, _ONLINE, next_one, _SYNCING),
         (_LAST, _ONLINE, replaced, _WAITING),
         (_LAST, _ONLINE, source, _WAITING),
+        (_LAST, _ONLINE, barred, _WAITING),
         (_LAST, _ONLINE, no_source, _LAST),
         (_LAST, _GONE, source, _AWAY),
+        (_LAST, _GONE, barred, _AWAY),
         (_LAST, _GONE, no_source, _LAST),
         (_LAST, _UNKNOWN, source, _AWAY),
         (_LAST, _UNKNOWN, no_source, _LAST),
@@ -102,6 +116,7 @@ def _rows() -> tuple[Row, ...]:
         (_SYNCING, _GONE, departed, _LAST),
         (_SYNCING, _GONE, always, _AWAY),
         (_SYNCING, _UNKNOWN, source, _SYNCING),
+        (_SYNCING, _UNKNOWN, departed, _LAST),
         (_SYNCING, _UNKNOWN, no_source, _WAITING),
         # Waiting: alive, until its turn. One that still claims to be complete must first let go.
         (_WAITING, _READY, elected, _SERVING),
@@ -111,6 +126,7 @@ def _rows() -> tuple[Row, ...]:
         (_WAITING, _ONLINE, always, _WAITING),
         (_WAITING, _GONE, departed, _LAST),
         (_WAITING, _GONE, always, _AWAY),
+        (_WAITING, _UNKNOWN, departed, _LAST),
         (_WAITING, _UNKNOWN, always, _WAITING),
         # Offline: away, until it is heard of again.
         (_AWAY, _READY, elected, _SERVING),
@@ -120,6 +136,7 @@ def _rows() -> tuple[Row, ...]:
         (_AWAY, _ONLINE, always, _WAITING),
         (_AWAY, _GONE, departed, _LAST),
         (_AWAY, _GONE, always, _AWAY),
+        (_AWAY, _UNKNOWN, departed, _LAST),
         (_AWAY, _UNKNOWN, always, _AWAY),
     )
     return tuple(Row(*line) for line in table)
@@ -157,7 +174,9 @@ def apply(
     `departed`: see the module. `may_sync`: whether a node may take one more target that syncs.
     """
     pairs = [(member, reported.get(member.target, _NOT_HEARD)) for member in chain.members]
-    elected = _elect(chain, pairs, departed)
+    barred, stand_ins = _barred(chain, pairs)
+    departed = (departed | stand_ins) - barred
+    elected = _elect(chain, pairs, departed, barred)
     has_source = bool(elected) or any(_is_source(*pair) for pair in pairs)
     syncing = _next_to_sync(pairs, elected, may_sync) if has_source else None
     members = []
@@ -165,6 +184,8 @@ def apply(
         facts = {Condition.SOURCE if has_source else Condition.NO_SOURCE}
         if member.target in departed and not has_source:
             facts.add(Condition.DEPARTED)
+        if member.target in barred:
+            facts.add(Condition.BARRED)
         if member.target in elected:
             facts.add(Condition.ELECTED)
         if local.replaced:
@@ -209,8 +230,41 @@ def _is_source(member: Member, local: Local) -> bool:
     return member.state is _SYNCING and local.state is _READY
 
 
+def _barred(
+    chain: Chain, pairs: Sequence[tuple[Member, Local]]
+) -> tuple[frozenset[TargetId], frozenset[TargetId]]:
+    """Who must not bring the chain back, and who stands in if that leaves nobody."""
+    lost, sound = {}, {}
+    for member, local in pairs:
+        if local.lost_version and local.state is not _READY:
+            lost[member.target] = local.lost_version
+        elif not local.replaced:
+            sound[member.target] = served_in(chain, member)
+    newest = max(sound.values(), default=NEVER_SERVED)
+    barred = frozenset(target for target, version in lost.items() if version <= newest)
+    stood = _stood(pairs)
+    if not stood or not stood <= barred:
+        return barred, frozenset()
+    return barred, frozenset(one for one, version in sound.items() if version == newest)
+
+
+def _stood(pairs: Sequence[tuple[Member, Local]]) -> frozenset[TargetId]:
+    """Who served at the end, with the data of then."""
+    ends = (_SERVING, _LAST)
+    return frozenset(one.target for one, local in pairs if one.state in ends and not local.replaced)
+
+
+def lacks_only_shown(chain: Chain, member: Member, local: Local) -> bool:
+    """Whether a target that lost an update has all that was acknowledged: it was among those that
+    served last, and has been neither synced nor elected since."""
+    return local.lost_version > 0 and served_in(chain, member) == chain.served_version > 0
+
+
 def _elect(
-    chain: Chain, pairs: Sequence[tuple[Member, Local]], departed: frozenset[TargetId]
+    chain: Chain,
+    pairs: Sequence[tuple[Member, Local]],
+    departed: frozenset[TargetId],
+    barred: frozenset[TargetId],
 ) -> frozenset[TargetId]:
     """Who brings a chain without a source into service: nobody, one, or, at its birth, all."""
     if any(_is_source(*pair) for pair in pairs):
@@ -219,12 +273,14 @@ def _elect(
     never_served = chain.newborn and not any(local.served for _, local in pairs)
     if never_served and len(alive) == len(pairs):
         return frozenset(member.target for member, _ in alive)
+    stood = _stood(pairs)
     for member, local in alive:
-        complete = (
+        complete = member.target not in barred and (
             member.state is _LAST
             or member.target in departed
             or local.complete_version >= chain.served_version > 0
         )
+        complete |= not stood and lacks_only_shown(chain, member, local)
         if complete and local.served and not local.replaced:
             return frozenset((member.target,))
     # What a cache chain has lost is a miss: an empty target may serve when no other can.

@@ -85,7 +85,7 @@ class Agent:
             self.node = self._node_id()
             if self.node is None:
                 return
-            self.role.start(self.node, self._incarnation, self._routing)
+            self.role.start(self.node, self._incarnation, self._routing, self.wake)
             self.started.set()
             self._log.info("role started", node=self.node, incarnation=self._incarnation)
             while not self._stopping.is_set():

@@ -6,6 +6,7 @@ Owns: which settings become which engine options. Never: talks to the manager (`
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +22,10 @@ class Role(Protocol):
 
     name: str
 
-    def start(self, node: NodeId, incarnation: Incarnation, routing: Any) -> None:
-        """Starts the engine."""
+    def start(
+        self, node: NodeId, incarnation: Incarnation, routing: Any, wake: Callable[[], None]
+    ) -> None:
+        """Starts the engine; it calls `wake` when the manager should hear of something soon."""
 
     def stop(self) -> None:
         """Stops the engine: it serves nothing when this returns."""
@@ -57,7 +60,9 @@ class ManagerRole:
 
     name = "manager"
 
-    def start(self, node: NodeId, incarnation: Incarnation, routing: Any) -> None:
+    def start(
+        self, node: NodeId, incarnation: Incarnation, routing: Any, wake: Callable[[], None]
+    ) -> None:
         """Nothing to start: the controller runs in the service."""
 
     def stop(self) -> None:
@@ -100,7 +105,9 @@ class MetaRole(ManagerRole):
         self._settings = settings
         self._engine: _native.MetaEngine | None = None
 
-    def start(self, node: NodeId, incarnation: Incarnation, routing: Any) -> None:
+    def start(
+        self, node: NodeId, incarnation: Incarnation, routing: Any, wake: Callable[[], None]
+    ) -> None:
         """Opens the namespace and listens."""
         meta, place = self._settings.meta, self._settings.node
         directory = Path(place.data_dir) / "meta" / "store"
@@ -145,7 +152,9 @@ class StorageRole:
         default = str(Path(settings.node.data_dir) / "disk-0")
         self.disks = [str(Path(one).resolve()) for one in settings.storage.disks or [default]]
 
-    def start(self, node: NodeId, incarnation: Incarnation, routing: Any) -> None:
+    def start(
+        self, node: NodeId, incarnation: Incarnation, routing: Any, wake: Callable[[], None]
+    ) -> None:
         """Opens the disks and listens."""
         for disk in self.disks:
             Path(disk).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -161,6 +170,7 @@ class StorageRole:
         listen = f"{place.listen_host}:{place.storage_port}"
         engine = _native.StorageEngine(node, incarnation, listen, self.disks, routing, options)
         engine.start()
+        engine.set_listener(wake)
         self._engine = engine
 
     def stop(self) -> None:

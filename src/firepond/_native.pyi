@@ -310,6 +310,9 @@ class StorageEngine:
     def drop_targets(self, targets: list[int]) -> None:
         """Forgets targets that no chain has any more, with their chunks; unknown ones are fine."""
 
+    def set_listener(self, listener: Callable[[], None]) -> None:
+        """Has `listener()` called, from any thread, when a target took itself out of its chain."""
+
     def heartbeat_begin(self) -> int:
         """A heartbeat is being sent now; give the token to `heartbeat_end`."""
 

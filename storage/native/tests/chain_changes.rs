@@ -4,9 +4,12 @@
 
 mod harness;
 
+use firepond_core::ids::ChainVersion;
 use firepond_core::routing::{LocalState, PublicState};
 use firepond_core::sys::{clock, random};
 use harness::{Cluster, TestClient, chunk};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -111,6 +114,35 @@ async fn full_syncing_replica_leaves() {
     assert_eq!(cluster.manager.lock().states()[1].1, PublicState::Offline);
     cluster.nodes[1].store.set_full(false);
     cluster.wait_serving().await;
+    cluster.assert_replicas_agree();
+}
+
+/// Goal: a replica that lost an update which another one has says so, at once, over a restart, and
+/// until it has been synced. Method: a head whose disk has no room after all. Oracle: what it
+/// reports, the calls of its listener, agreement.
+#[tokio::test(start_paused = true)]
+async fn a_lost_update_is_known_until_the_resync() {
+    random::seed_thread(42);
+    let mut cluster = Cluster::start(2).await;
+    let client = cluster.client();
+    client.write(chunk(0), 0, b"before").await.expect("write");
+    let told: Arc<AtomicU64> = Arc::default();
+    let count = Arc::clone(&told);
+    cluster.nodes[0].replica.node.set_listener(Box::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    }));
+    let chain_version = cluster.nodes[0].replica.standing().chain_version;
+    assert_eq!(cluster.nodes[0].replica.report().2, ChainVersion(0));
+    cluster.nodes[0].store.set_full_unseen(true);
+    client.write(chunk(0), 0, b"after!").await.expect("the other one goes on");
+    assert_eq!(cluster.nodes[0].replica.report().2, chain_version);
+    assert!(told.load(Ordering::Relaxed) > 0);
+    cluster.kill(0);
+    cluster.restart(0).await;
+    assert_eq!(cluster.nodes[0].replica.report().2, chain_version);
+    cluster.nodes[0].store.set_full_unseen(false);
+    cluster.wait_serving().await;
+    assert_eq!(cluster.nodes[0].replica.report().2, ChainVersion(0));
     cluster.assert_replicas_agree();
 }
 

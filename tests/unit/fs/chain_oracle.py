@@ -32,6 +32,7 @@ class Replica:
     local: LocalState = ONLINE
     synced_in: int = 0
     complete_version: int = 0
+    lost_version: int = 0
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Nodes:
             chain, public = self.view(node, target)
             if public is SERVING:
                 if replica.local is ONLINE:
-                    replica.local = READY
+                    replica.local, replica.lost_version = READY, 0
                 replica.served = replica.served or replica.local is READY
             elif replica.local is OFFLINE:
                 replica.local = OFFLINE if public is SYNCING else ONLINE
@@ -125,6 +126,7 @@ class Nodes:
                 replica.served,
                 replica.local,
                 ChainVersion(replica.complete_version),
+                ChainVersion(replica.lost_version),
             )
 
     def register(self, node: NodeId) -> None:
@@ -208,6 +210,17 @@ class Nodes:
             self.acknowledged.setdefault(chain, set()).add(self.update)
         return bool(team)
 
+    def lose(self, chain: ChainId, node: NodeId) -> None:
+        """The head loses an update that the others take and show, and takes itself out."""
+        team = self.team(chain, node)
+        self.update += 1
+        for _, replica in team[1:]:
+            replica.holds.add(self.update)
+        if len(team) > 1:
+            _, head = team[0]
+            head.local = OFFLINE
+            head.lost_version = head.lost_version or self.processes[node].seen[chain].version
+
     def sync(self, chain_id: ChainId, node: NodeId) -> None:
         """The last serving target of the head's chain fills the one that syncs."""
         team = self.team(chain_id, node)
@@ -218,6 +231,7 @@ class Nodes:
         target.holds |= source.holds
         target.complete_version = max(target.complete_version, source.complete_version)
         target.served, target.local, target.synced_in = True, READY, chain.version
+        target.lost_version = 0
 
     def note_complete(self, chain_id: ChainId, node: NodeId) -> None:
         """The head tells everybody who serves that all has ended up to now."""

@@ -84,6 +84,7 @@ class Manager:
         served: bool = True,
         generation: int = 0,
         version_offset: int = 0,
+        lost_version: int = 0,
     ) -> None:
         """A heartbeat; without `local` an engine's honest answer to the public state."""
         reports = []
@@ -96,7 +97,9 @@ class Manager:
                     state = LocalState.OFFLINE
                 version = ChainVersion(chain.version + version_offset)
                 made = generation or target.id * 10
-                reports.append(TargetReport(target.id, version, made, served, state))
+                lost = ChainVersion(lost_version)
+                report = TargetReport(target.id, version, made, served, state, lost_version=lost)
+                reports.append(report)
         self.do(Heartbeat(node, self.lives[node], tuple(reports)))
 
     def settle(self, nodes: list[NodeId]) -> None:

@@ -71,7 +71,7 @@ class Chains(RuleBasedStateMachine):
                 self.nodes.follow(node)
                 self.nodes.beat(node)
 
-    @rule(node=NODES, what=st.sampled_from(["follow", "beat", "write", "sync", "complete"]))
+    @rule(node=NODES, what=st.sampled_from(["follow", "beat", "write", "lose", "sync", "complete"]))
     def act(self, node: NodeId, what: str) -> None:
         if not self.nodes.processes[node].running:
             return
@@ -82,6 +82,8 @@ class Chains(RuleBasedStateMachine):
                 self.nodes.beat(node)
             case "write":
                 self.nodes.write(self.chain, node)
+            case "lose":
+                self.nodes.lose(self.chain, node)
             case "sync":
                 self.nodes.sync(self.chain, node)
             case "complete":

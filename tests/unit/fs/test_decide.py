@@ -20,9 +20,12 @@ from firepond.fs.manager.events import (
     AllocateNodeId,
     CreateNamespace,
     ExtendTables,
+    Followed,
     Observed,
     Probe,
     RemoveNamespace,
+    RemoveTarget,
+    Reorder,
     Tick,
 )
 from firepond.fs.manager.model import CACHE_TABLE, FILE_TABLE, Durability, LocalState
@@ -297,3 +300,82 @@ def test_lost_cache_does_not_make_files_unavailable() -> None:
     assert seen()["ready"] and seen()["target_states"]["last-serving"] == 1
     manager.do(Observed(gone=tuple((node, manager.lives[node]) for node in nodes[1:])))
     assert not seen()["ready"] and "chains" in seen()["waiting_for"]
+
+
+def test_an_update_that_only_the_dead_showed_is_not_lost() -> None:
+    """Goal: a head that lost an update is not made the last one when the others, which showed that
+    update, die before the manager hears of it (seeds 54428, 56379, 56838). Method: they are found
+    dead, the head follows, and then says so; it starts again, and so does the manager.
+    Oracle: the states by hand; the first of the others to come back serves."""
+    manager, _ = ready()
+    chain = manager.file_chain()
+    head, second, third = (member.node for member in chain.members)
+    gone = tuple((node, manager.lives[node]) for node in (second, third))
+    manager.do(Observed(gone=gone))
+    manager.do(Followed(manager.lives[head]))
+    assert manager.states() == ["serving", "offline", "offline"]
+    manager.beat(head, LocalState.OFFLINE, lost_version=chain.version)
+    assert manager.states() == ["last-serving", "last-serving", "offline"]
+    manager.register(head, 77)
+    manager.state = load(replace(manager.state, locals={}, leases={}, departed={}))
+    manager.beat(head, LocalState.ONLINE, lost_version=chain.version)
+    assert manager.states() == ["last-serving", "last-serving", "waiting"]
+    manager.register(third, 78)
+    manager.beat(third, LocalState.ONLINE)
+    manager.beat(head, LocalState.ONLINE, lost_version=chain.version)
+    assert {one.node: str(one.state) for one in manager.file_chain().members} == {
+        third: "serving",
+        second: "offline",
+        head: "syncing",
+    }
+
+
+def test_a_chain_need_not_wait_for_an_update_that_was_only_shown() -> None:
+    """Goal: when those that stand in for a head that lost an update are gone for good, there is a
+    way out. Method: new disks, or removals. Oracle: the head waits, then serves."""
+    for wiped in (True, False):
+        manager, _ = ready()
+        chain = manager.file_chain()
+        head, *others = (member.node for member in chain.members)
+        manager.do(Observed(gone=tuple((node, manager.lives[node]) for node in others)))
+        manager.do(Followed(manager.lives[head]))
+        manager.beat(head, LocalState.OFFLINE, lost_version=chain.version)
+        manager.beat(head, LocalState.ONLINE, lost_version=chain.version)
+        assert manager.states() == ["last-serving", "last-serving", "waiting"]
+        manager.do(Reorder(chain.id, tuple(one.target for one in chain.members)))
+        for member in chain.members[1:]:
+            assert "serving" not in manager.states()
+            if wiped:
+                manager.register(member.node, member.node * 100)
+                fresh = member.node + 900
+                manager.beat(member.node, LocalState.ONLINE, served=False, generation=fresh)
+            else:
+                assert member.target in manager.file_chain().preferred
+                manager.do(RemoveTarget(chain.id, member.target))
+                assert member.target not in manager.file_chain().preferred
+        first = manager.file_chain().members[0]
+        assert (first.node, str(first.state)) == (head, "serving")
+        assert len(manager.file_chain().members) == (3 if wiped else 1)
+        # It is the chain now, also if it dies before it said more.
+        manager.do(Observed(gone=((head, manager.lives[head]),)))
+        assert manager.states()[0] == "last-serving"
+        assert manager.file_chain().members[0].node == head
+
+
+def test_who_lost_an_update_comes_back_if_nobody_else_is_better() -> None:
+    """Goal: no chain is down for an update that nobody has. Method: the others left before it was
+    lost, or got new disks. Oracle: the head is last-serving, and serves when it is back."""
+    for wiped in (False, True):
+        manager, _ = ready()
+        head, second, third = (member.node for member in manager.file_chain().members)
+        manager.do(Observed(gone=tuple((one, manager.lives[one]) for one in (second, third))))
+        manager.do(Followed(manager.lives[head]))
+        lost = manager.file_chain().version - wiped
+        for node in (second, third) if wiped else ():
+            manager.register(node, node * 100)
+            manager.beat(node, LocalState.ONLINE, served=False, generation=node + 900)
+        manager.beat(head, LocalState.OFFLINE, lost_version=lost)
+        assert manager.states()[0] == "last-serving"
+        assert manager.file_chain().members[0].node == head
+        manager.beat(head, LocalState.ONLINE, lost_version=lost)
+        assert manager.states()[0] == "serving"

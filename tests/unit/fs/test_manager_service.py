@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from firepond.fs.errors import ManagerNotLeader, StoreCorrupt
 from firepond.fs.ids import Incarnation, NodeId, RoutingVersion
 from firepond.fs.manager.controller import Controller, rules_of
 from firepond.fs.manager.events import AllocateNodeId, Register
+from firepond.fs.manager.model import NEVER_SERVED
 from firepond.fs.manager.store import ManagerStore, take_term
 from firepond.fs.routing_follower import Snapshot
 from firepond.fs.service.app import make_app
@@ -352,9 +354,17 @@ def test_records_of_the_first_format_are_read() -> None:
     later = {"removed", "served_version", "preferred", "reordering", "leaving"}
     for key, record in kv.pairs.items():
         values = {name: one for name, one in msgpack.unpackb(record).items() if name not in later}
+        if "members" in values:
+            values["members"] = [one[:3] for one in values["members"]]
         kv.pairs[key] = msgpack.packb({**values, "format": 1})
     after = ManagerStore(kv, take_term(kv)).load(rules_of(SETTINGS))
-    assert after == before
+    unset = {
+        chain.id: replace(
+            chain, members=tuple(replace(one, served_version=NEVER_SERVED) for one in chain.members)
+        )
+        for chain in before.chains.values()
+    }
+    assert after == replace(before, chains=unset)
     assert all(chain.served_version == chain.version for chain in after.chains.values())
 
 

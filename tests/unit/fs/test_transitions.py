@@ -60,6 +60,7 @@ def test_every_combination_has_a_row() -> None:
         Condition.REPLACED,
         Condition.NEXT_TO_SYNC,
         Condition.DEPARTED,
+        Condition.BARRED,
     ]
     for public, local in itertools.product(PublicState, LocalState):
         for source in (Condition.SOURCE, Condition.NO_SOURCE):
@@ -146,6 +147,67 @@ def test_a_target_that_was_synced_to_the_end_brings_a_chain_back() -> None:
         heard[TargetId(2)] = Local(ON, served=True, complete_version=ChainVersion(noted))
         found = {one.target: one.state for one in apply(dead, heard).members}
         assert found[TargetId(2)] is state, noted
+
+
+def lost(state: LocalState, version: int) -> Local:
+    return Local(state, served=True, lost_version=ChainVersion(version))
+
+
+def served_until(chain: Chain, *versions: int) -> Chain:
+    """The chain whose members, those that do not serve, served last in these versions."""
+    pairs = zip(chain.members, versions, strict=True)
+    members = tuple(replace(one, served_version=ChainVersion(last)) for one, last in pairs)
+    return replace(chain, members=members)
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "locals_", "expected"),
+    [
+        # The chain is in version 7; 1 lost an update in 6, before 2 was found dead.
+        pytest.param([S, O], [0, 6], [lost(OFF, 6), OFF], [(2, L), (1, O)], id="2 is dead"),
+        pytest.param([S, O], [0, 6], [lost(OFF, 6), ON], [(2, S), (1, O)], id="2 is back"),
+        pytest.param([S, O], [0, 6], [lost(OFF, 6), UNKNOWN], [(2, L), (1, O)], id="2 unheard"),
+        pytest.param([S, W], [0, 6], [lost(OFF, 6), UNKNOWN], [(2, L), (1, O)], id="2 waited"),
+        pytest.param([S, Y], [0, 6], [lost(OFF, 6), UNKNOWN], [(2, L), (1, O)], id="2 synced"),
+        pytest.param([L, O], [0, 6], [lost(ON, 6), OFF], [(2, L), (1, W)], id="1 started again"),
+        pytest.param([L, L], [6, 6], [lost(ON, 6), OFF], [(2, L), (1, W)], id="both died"),
+        pytest.param([L, L], [6, 6], [lost(ON, 6), ON], [(2, S), (1, Y)], id="both are back"),
+        pytest.param([S, S], [0, 0], [lost(OFF, 7), OFF], [(2, L), (1, O)], id="dead with it"),
+        pytest.param([S, S], [0, 0], [lost(OFF, 7), UP], [(2, S), (1, O)], id="the other serves"),
+        # Nobody else served since: what it lost is lost.
+        pytest.param([S, O], [0, 5], [lost(OFF, 6), OFF], [(1, L), (2, O)], id="2 left before"),
+        pytest.param([L, O], [6, 5], [lost(ON, 6), ON], [(1, S), (2, Y)], id="2 is no help"),
+        pytest.param([S, O], [0, 6], [lost(OFF, 6), lost(ON, 6)], [(1, L), (2, W)], id="both lost"),
+        # Only who served last stands in.
+        pytest.param(
+            [S, O, O], [0, 6, 5], [lost(OFF, 4), OFF, ON], [(2, L), (3, W), (1, O)], id="newest"
+        ),
+        # One that stands and lost nothing since 5 goes before those who left.
+        pytest.param(
+            [L, O, O],
+            [6, 6, 5],
+            [lost(ON, 6), lost(OFF, 3), ON],
+            [(1, S), (3, Y), (2, O)],
+            id="stands",
+        ),
+    ],
+)
+def test_a_target_that_lost_an_update_is_not_the_last(
+    before: list[PublicState],
+    last: list[int],
+    locals_: list[LocalState | Local],
+    expected: list[tuple[int, PublicState]],
+) -> None:
+    """Goal: an update that another one may have shown is not lost with the target that took itself
+    out for it, and the chain is not left to nobody. Oracle: states and order, by hand."""
+    assert after(served_until(chain_of(*before), *last), *locals_) == expected
+
+
+def test_a_wiped_target_stands_in_for_nobody() -> None:
+    """Goal: a new disk does not count. Oracle: who lost an update brings the chain back."""
+    wiped = Local(ON, served=False, replaced=True)
+    chain = served_until(chain_of(L, O), 6, 6)
+    assert after(chain, lost(ON, 6), wiped) == [(1, S), (2, Y)]
 
 
 def test_a_node_syncs_only_so_many_targets() -> None:

@@ -106,6 +106,21 @@ impl PyStorageEngine {
         self.with(py, |engine| engine.drop_targets(&targets))
     }
 
+    /// Has `listener()` called, from any thread, when a target took itself out of its chain.
+    fn set_listener(&self, py: Python<'_>, listener: Py<PyAny>) -> PyResult<()> {
+        let call = move || {
+            Python::attach(|py| {
+                if let Err(error) = listener.call0(py) {
+                    error.write_unraisable(py, None);
+                }
+            });
+        };
+        self.with(py, |engine| {
+            engine.set_listener(Box::new(call));
+            Ok(())
+        })
+    }
+
     /// A heartbeat is being sent now; give the token to `heartbeat_end`.
     fn heartbeat_begin(&self, py: Python<'_>) -> PyResult<u64> {
         self.with(py, |engine| Ok(engine.heartbeat_begin()))
@@ -221,6 +236,7 @@ fn target_dict<'py>(py: Python<'py>, target: &TargetStatus) -> PyResult<Bound<'p
     dict.set_item("namespaces", namespaces.collect::<PyResult<Vec<_>>>()?)?;
     dict.set_item("dirty_count", target.dirty_count)?;
     dict.set_item("complete_through", target.complete_through.0)?;
+    dict.set_item("lost_version", target.lost_version.0)?;
     dict.set_item("full", target.full)?;
     dict.set_item("scrub", scrub_dict(py, &target.scrub)?)?;
     let resync = target.resync.as_ref().map(|resync| {

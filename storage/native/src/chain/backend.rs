@@ -74,6 +74,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn set_scrub_place(&self, target: TargetId, place: &ScrubPlace) -> Result<()>;
     /// Remembers durably that a target was complete.
     fn mark_served(&self, target: TargetId) -> Result<()>;
+    /// Remembers durably in which version of its chain a target lost an update.
+    fn set_lost_in(&self, target: TargetId, lost_in: ChainVersion) -> Result<()>;
     /// Space of a target.
     fn usage(&self, target: TargetId) -> TargetUsage;
     /// Bytes of the disk: (total, free for us).
@@ -163,6 +165,10 @@ impl Backend for ChunkStore {
 
     fn mark_served(&self, target: TargetId) -> Result<()> {
         ChunkStore::mark_served(self, target)
+    }
+
+    fn set_lost_in(&self, target: TargetId, lost_in: ChainVersion) -> Result<()> {
+        ChunkStore::set_lost_in(self, target, lost_in)
     }
 
     fn usage(&self, target: TargetId) -> TargetUsage {

@@ -6,6 +6,7 @@ use firepond_core::peer::Peers;
 use firepond_core::sys::clock::now;
 use firepond_core::sys::random;
 use parking_lot::{Mutex, RwLock};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,7 +26,12 @@ pub struct Node {
     pub repaired_count: AtomicU64,
     /// Values that were evicted.
     pub evicted_count: AtomicU64,
+    /// Whom to tell that a target took itself out of its chain.
+    listener: OnceLock<TakeOutListener>,
 }
+
+/// Called from any thread; it must not block.
+pub type TakeOutListener = Box<dyn Fn() + Send + Sync>;
 
 impl Node {
     /// A node without a lease.
@@ -39,6 +45,19 @@ impl Node {
             own_channel: Mutex::new(0),
             repaired_count: AtomicU64::new(0),
             evicted_count: AtomicU64::new(0),
+            listener: OnceLock::new(),
+        }
+    }
+
+    /// Has `listener` called whenever a target took itself out; there is one listener.
+    pub fn set_listener(&self, listener: TakeOutListener) {
+        self.listener.set(listener).ok();
+    }
+
+    /// A target took itself out: the manager should hear of it at once.
+    pub fn announce(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener();
         }
     }
 

@@ -17,6 +17,7 @@ use super::role::Standing;
 use super::space::Promised;
 use super::target_state::{Shown, TargetState};
 use super::values::ValueIndex;
+use crate::store::Marks;
 use firepond_core::ids::{ChainId, ChainVersion, ChunkId, TargetId};
 use firepond_core::payload::Payload;
 use firepond_core::routing::{ChainInfo, LocalState, PublicState, Routing};
@@ -73,6 +74,8 @@ struct Known {
     chain_version: ChainVersion,
     /// Who served before it when it was complete last.
     upstream: Vec<TargetId>,
+    /// The version of the chain in which it lost an update, until it is complete again; 0: none.
+    lost_in: ChainVersion,
 }
 
 /// Where a target is.
@@ -115,7 +118,7 @@ impl<B: Backend> Replica<B> {
             served: AtomicBool::new(served),
             full: AtomicBool::new(false),
             unstamped: AtomicBool::new(marks.is_unknown()),
-            state: Mutex::default(),
+            state: Mutex::new(Known { lost_in: marks.lost_in, ..Known::default() }),
             permits: Arc::new(Semaphore::new(UPDATES_MAX_COUNT)),
             epochs: Epochs::new(marks.complete_through),
         })
@@ -139,11 +142,12 @@ impl<B: Backend> Replica<B> {
         Standing::of(routing, self.chain, self.target, local, lease)
     }
 
-    /// What is reported of the target: local state and chain version of the same moment.
-    pub fn report(&self) -> (LocalState, ChainVersion) {
+    /// What is reported of the target, all of the same moment: local state, chain version, and the
+    /// one in which it lost an update.
+    pub fn report(&self) -> (LocalState, ChainVersion, ChainVersion) {
         let mut state = self.state.lock();
         let chain_version = self.refresh(&mut state);
-        (state.target.local(), chain_version)
+        (state.target.local(), chain_version, state.lost_in)
     }
 
     /// Whether it was complete once.
@@ -182,6 +186,7 @@ impl<B: Backend> Replica<B> {
         self.log_change(before, state.local());
         if state.local() == LocalState::UpToDate {
             known.upstream = upstream;
+            self.forget_loss(known);
         }
         known.chain_version = shown.chain_version;
         if shown.incarnation_known && info.is_some() && self.unstamped.load(Ordering::Relaxed) {
@@ -243,10 +248,33 @@ impl<B: Backend> Replica<B> {
         self.log_change(before, known.target.local());
     }
 
-    /// An update that others may have was lost here: the target leaves the chain.
+    /// An update that others may have was lost here: the target leaves the chain. It has shown
+    /// nothing under a newer version of the chain than the one that is known here now.
     pub(super) fn fail(&self, error: &Error) {
         tracing::warn!(target_id = self.target.0, %error, "target taken out: it lost an update");
-        self.state.lock().target.failed();
+        let mut known = self.state.lock();
+        known.target.failed();
+        if known.lost_in == ChainVersion(0) {
+            known.lost_in = known.chain_version;
+            if let Err(error) = self.backend.set_lost_in(self.target, known.lost_in) {
+                tracing::info!(target_id = self.target.0, %error, "the loss is not noted durably");
+            }
+        }
+        drop(known);
+        self.node.announce();
+    }
+
+    /// It is complete: resynced, or what it has is the chain's by the manager's decision. Durable
+    /// with the next update at the latest; before that, nobody relies on it.
+    fn forget_loss(&self, known: &mut Known) {
+        if known.lost_in == ChainVersion(0) {
+            return;
+        }
+        known.lost_in = ChainVersion(0);
+        let sound = |marks| Marks { lost_in: ChainVersion(0), ..marks };
+        if let Err(error) = self.backend.raise_marks(self.target, sound) {
+            tracing::info!(target_id = self.target.0, %error, "the loss stays noted");
+        }
     }
 
     /// It cannot follow its predecessor: it leaves the chain.
@@ -259,6 +287,7 @@ impl<B: Backend> Replica<B> {
             tracing::warn!(target_id = self.target.0, "{why}");
         }
         self.state.lock().target.failed();
+        self.node.announce();
     }
 
     /// The manager asks it to leave the chain: it serves nothing from now on, and what is under way

@@ -10,7 +10,7 @@ use firepond_core::wire::storage::ResyncControl;
 /// It now has what its predecessor has, so it is complete through what that is, and it has
 /// forgotten what that has forgotten. Chunks that a release without stamps left here have no
 /// entries: a comparison of everything does not rewrite those that agree, so everything up to the
-/// end of this chain version stays unknown.
+/// end of this chain version stays unknown. What it lost it has again.
 pub fn raised(marks: Marks, done: &ResyncControl) -> Marks {
     let purged_through = match marks.is_unknown() {
         true => floor(done.chain_version),
@@ -23,6 +23,7 @@ pub fn raised(marks: Marks, done: &ResyncControl) -> Marks {
     Marks {
         complete_through: marks.complete_through.max(done.complete_through),
         purged_through: purged_through.max(theirs),
+        lost_in: ChainVersion(0),
     }
 }
 
@@ -51,7 +52,11 @@ mod tests {
     use firepond_core::ids::{ChainId, TargetId};
 
     fn marks(complete: u64, purged: u64) -> Marks {
-        Marks { complete_through: ChangeStamp(complete), purged_through: ChangeStamp(purged) }
+        Marks {
+            complete_through: ChangeStamp(complete),
+            purged_through: ChangeStamp(purged),
+            lost_in: ChainVersion(0),
+        }
     }
 
     fn done(complete: u64, purged: u64) -> ResyncControl {

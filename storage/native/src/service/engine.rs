@@ -9,6 +9,7 @@ use super::handler::StorageService;
 use super::housekeeping::{Housekeeping, Resyncs, Running};
 use super::status::{DiskStatus, EngineStatus, ResyncStatus, ScrubStatus, TargetStatus};
 use crate::chain::findings::Findings;
+use crate::chain::node::TakeOutListener;
 use crate::chain::replica::Place;
 use crate::chain::space::Promised;
 use crate::chain::{Node, Replica};
@@ -193,6 +194,12 @@ impl StorageEngine {
         Ok(())
     }
 
+    /// Has `listener` called when a target took itself out of its chain, which the manager should
+    /// hear of at once.
+    pub fn set_listener(&self, listener: TakeOutListener) {
+        self.service.node.set_listener(listener);
+    }
+
     /// A heartbeat is being sent now; the token names it.
     pub fn heartbeat_begin(&self) -> u64 {
         self.service.node.heartbeat_begin()
@@ -237,7 +244,7 @@ impl StorageEngine {
         record: &TargetRecord,
         disk: &Path,
     ) -> TargetStatus {
-        let (local_state, chain_version) = replica.report();
+        let (local_state, chain_version, lost_version) = replica.report();
         let usage = replica.backend.space(record.target);
         let marks = replica.backend.marks(record.target);
         let running = self.resyncs.lock().get(&record.target).cloned();
@@ -255,6 +262,7 @@ impl StorageEngine {
             namespaces: replica.backend.namespaces(record.target),
             dirty_count: replica.dirty_count() as u64,
             complete_through: marks.map(|marks| marks.complete_through).unwrap_or_default(),
+            lost_version,
             full: replica.is_full(),
             scrub: scrub_status(&replica.findings),
             resync: resync.map(|running| resync_status(&running)),

@@ -64,6 +64,8 @@ pub struct TargetStatus {
     pub dirty_count: u64,
     /// It holds every acknowledged update up to this stamp.
     pub complete_through: ChangeStamp,
+    /// The version of the chain in which it lost an update that others may have; 0: none.
+    pub lost_version: ChainVersion,
     /// It stays out of its chain until its disk has room.
     pub full: bool,
     /// What was found of its chunks.

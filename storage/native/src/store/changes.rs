@@ -21,14 +21,14 @@ use super::codec::{Input, corrupt};
 use super::core::Core;
 use super::index::Change;
 use super::record::{ChunkKey, Record};
-use firepond_core::ids::{ChangeStamp, ChunkId, TargetId};
+use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkId, TargetId};
 use firepond_core::{Error, ErrorKind, Result};
 
 /// First bytes of the index's keys.
 const KIND_MARKS: u8 = b'k';
 const KIND_CHANGE: u8 = b's';
-/// The version of a target's marks.
-const MARKS_VERSION: u8 = 1;
+/// The version of a target's marks; without a lost update they are written as of version 1.
+const MARKS_VERSION: u8 = 2;
 
 /// A place in the order of changes.
 pub type ChangePlace = (ChangeStamp, ChunkId);
@@ -40,19 +40,24 @@ pub struct Marks {
     pub complete_through: ChangeStamp,
     /// It may have forgotten removals, and changes, up to this stamp.
     pub purged_through: ChangeStamp,
+    /// In this version of the chain it lost an update that others may have; 0: it lost none.
+    pub lost_in: ChainVersion,
 }
 
 impl Default for Marks {
     /// Of a target about which nothing is known.
     fn default() -> Marks {
-        Marks { complete_through: ChangeStamp(0), purged_through: ChangeStamp(u64::MAX) }
+        Marks { purged_through: ChangeStamp(u64::MAX), ..Marks::EMPTY }
     }
 }
 
 impl Marks {
     /// Of a target that was just made.
-    pub(super) const EMPTY: Marks =
-        Marks { complete_through: ChangeStamp(0), purged_through: ChangeStamp(0) };
+    pub(super) const EMPTY: Marks = Marks {
+        complete_through: ChangeStamp(0),
+        purged_through: ChangeStamp(0),
+        lost_in: ChainVersion(0),
+    };
 
     /// Whether it was written by a release without stamps and has no floor yet.
     pub fn is_unknown(&self) -> bool {
@@ -166,23 +171,28 @@ fn marks_key(target: TargetId) -> Vec<u8> {
 }
 
 fn encode_marks(marks: &Marks) -> Vec<u8> {
-    let mut out = vec![MARKS_VERSION];
+    let has_lost = marks.lost_in != ChainVersion(0);
+    let mut out = vec![if has_lost { MARKS_VERSION } else { 1 }];
     out.extend_from_slice(&marks.complete_through.0.to_le_bytes());
     out.extend_from_slice(&marks.purged_through.0.to_le_bytes());
+    if has_lost {
+        out.extend_from_slice(&marks.lost_in.0.to_le_bytes());
+    }
     out
 }
 
 fn decode_marks(value: &[u8]) -> Result<Marks> {
     let mut input = Input(value);
     let [version] = input.take()?;
-    if version != MARKS_VERSION {
+    if !(1..=MARKS_VERSION).contains(&version) {
         return Err(Error::new(ErrorKind::Unsupported, "marks of a newer release")
             .with("marks_version", version));
     }
     let complete_through = ChangeStamp(u64::from_le_bytes(input.take()?));
     let purged_through = ChangeStamp(u64::from_le_bytes(input.take()?));
+    let lost_in = ChainVersion(if version > 1 { u32::from_le_bytes(input.take()?) } else { 0 });
     if input.0.is_empty() {
-        return Ok(Marks { complete_through, purged_through });
+        return Ok(Marks { complete_through, purged_through, lost_in });
     }
     Err(corrupt("the marks of a target are too long"))
 }
@@ -193,16 +203,23 @@ mod tests {
 
     const MARKS: &[u8] = include_bytes!("../../../../tests/golden/v2/store_target_marks.bin");
 
-    /// Goal: marks keep their bytes. Oracle: the golden file, and every damage is an error.
+    const MARKS_LOST: &[u8] = include_bytes!("../../../../tests/golden/v3/store_target_marks.bin");
+
+    /// Goal: marks keep their bytes, and those without a loss the older ones. Oracle: the golden
+    /// files, and every damage is an error.
     #[test]
     fn golden_marks() {
         let marks = Marks {
             complete_through: ChangeStamp(0x0102_0304_0506_0708),
             purged_through: ChangeStamp(0x1112_1314_1516_1718),
+            lost_in: ChainVersion(0),
         };
-        assert_eq!(encode_marks(&marks), MARKS);
-        assert_eq!(decode_marks(MARKS).expect("decodes"), marks);
-        assert!((0..MARKS.len()).all(|len| decode_marks(&MARKS[..len]).is_err()));
+        let lost = Marks { lost_in: ChainVersion(0x2122_2324), ..marks };
+        for (bytes, marks) in [(MARKS, marks), (MARKS_LOST, lost)] {
+            assert_eq!(encode_marks(&marks), bytes);
+            assert_eq!(decode_marks(bytes).expect("decodes"), marks);
+            assert!((0..bytes.len()).all(|len| decode_marks(&bytes[..len]).is_err()));
+        }
     }
 
     /// Goal: an entry moves exactly when the stamp does. Oracle: the rows.

@@ -141,6 +141,15 @@ impl ChunkStore {
         targets::mark_served(&self.0.core, target)
     }
 
+    /// Remembers durably in which version of its chain a target lost an update that others may
+    /// have; `Marks::lost_in` says so until marks are raised without it.
+    ///
+    /// # Errors
+    /// `NoSuchTarget`, `DiskFailed`.
+    pub fn set_lost_in(&self, target: TargetId, lost_in: ChainVersion) -> Result<()> {
+        targets::set_lost_in(&self.0.core, target, lost_in)
+    }
+
     /// Forgets a target; its space comes back in the background.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::changes::{Marks, marks_change};
 use super::codec::{encode_target, target_key};
 use super::core::{Core, Target, Usage};
 use super::types::{NamespaceUsage, TargetRecord, TargetUsage};
-use firepond_core::ids::{ChainId, TargetId};
+use firepond_core::ids::{ChainId, ChainVersion, TargetId};
 use firepond_core::sys::random;
 use firepond_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -63,6 +63,22 @@ pub(super) fn mark_served(core: &Core, target: TargetId) -> Result<()> {
     let record = TargetRecord { served: true, ..record };
     write(core, target, Some(&record), None)?;
     *entry.record.lock() = Some(record);
+    Ok(())
+}
+
+/// Remembers durably in which version of its chain a target lost an update.
+pub(super) fn set_lost_in(core: &Core, target: TargetId, lost_in: ChainVersion) -> Result<()> {
+    core.check_disk()?;
+    let _change = core.target_change.lock();
+    let entry = core.target(target)?;
+    let Some(record) = *entry.record.lock() else { return Ok(()) };
+    let mut marks = entry.marks.lock();
+    let next = Marks { lost_in, ..*marks };
+    write(core, target, Some(&record), Some(Some(&next)))?;
+    // A group that is on its way may carry older marks: the next one sets them right.
+    let (key, value) = marks_change(target, Some(&next));
+    core.lazy.lock().insert(key, value);
+    *marks = next;
     Ok(())
 }
 

@@ -57,12 +57,18 @@ struct Entry {
     before_commit: Option<(clock::Instant, Box<Entry>)>,
 }
 
-const NO_MARKS: Marks = Marks { complete_through: ChangeStamp(0), purged_through: ChangeStamp(0) };
+const NO_MARKS: Marks = Marks {
+    complete_through: ChangeStamp(0),
+    purged_through: ChangeStamp(0),
+    lost_in: ChainVersion(0),
+};
 
 struct Inner {
     life: u64,
     chunks: BTreeMap<ChunkId, Entry>,
     is_full: bool,
+    /// It refuses what it said that it has room for.
+    is_full_unseen: bool,
     /// Chunks of which nothing can be read, not even what is known of them.
     broken: BTreeSet<ChunkId>,
     /// Changes the last byte of what it stores.
@@ -77,7 +83,18 @@ impl Default for Inner {
         let (chunks, is_full) = (BTreeMap::new(), false);
         let (lying, served, marks) = (false, false, NO_MARKS);
         let (scrub_place, broken) = (ScrubPlace::default(), BTreeSet::new());
-        Inner { life: 0, chunks, is_full, broken, lying, served, marks, scrub_place }
+        let is_full_unseen = false;
+        Inner {
+            life: 0,
+            chunks,
+            is_full,
+            is_full_unseen,
+            broken,
+            lying,
+            served,
+            marks,
+            scrub_place,
+        }
     }
 }
 
@@ -119,6 +136,11 @@ impl MemoryStore {
 
     pub fn set_full(&self, full: bool) {
         self.inner.lock().is_full = full;
+    }
+
+    /// Whether it refuses what it said that it has room for.
+    pub fn set_full_unseen(&self, full: bool) {
+        self.inner.lock().is_full_unseen = full;
     }
 
     /// Nothing is known of a chunk any more.
@@ -266,7 +288,7 @@ impl Backend for MemoryStore {
         self.pause().await;
         let state = self.with(|inner| {
             let lying = inner.lying;
-            let is_full = inner.is_full;
+            let is_full = inner.is_full || inner.is_full_unseen;
             let entry = inner.chunks.entry(write.chunk).or_default();
             if let Some(done) = check_order(entry, &write)? {
                 return Ok(done);
@@ -466,6 +488,13 @@ impl Backend for MemoryStore {
     fn mark_served(&self, _target: TargetId) -> Result<()> {
         self.with(|inner| {
             inner.served = true;
+            Ok(())
+        })
+    }
+
+    fn set_lost_in(&self, _target: TargetId, lost_in: ChainVersion) -> Result<()> {
+        self.with(|inner| {
+            inner.marks.lost_in = lost_in;
             Ok(())
         })
     }

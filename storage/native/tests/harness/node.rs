@@ -138,7 +138,7 @@ impl Pulse {
     fn beat(&self, id: u32) -> u64 {
         let node = &self.replica.node;
         let token = node.heartbeat_begin();
-        let (local, chain_version) = self.replica.report();
+        let (local, chain_version, _) = self.replica.report();
         let mut manager = self.manager.lock();
         if manager.heartbeat(id, node.incarnation, local, chain_version) {
             node.heartbeat_end(token, LEASE);

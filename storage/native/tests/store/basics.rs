@@ -216,7 +216,7 @@ async fn lists_are_ordered_ranges() {
     assert_eq!(store.pending(TARGET).expect("list").len(), 10);
 }
 
-/// Goal: a target's generation and mark survive; a removed target's space comes back.
+/// Goal: a target's generation and marks survive; a removed target's space comes back.
 /// Oracle: the records after opening anew, the free space.
 #[tokio::test]
 async fn targets_are_remembered_and_removed() {
@@ -224,11 +224,14 @@ async fn targets_are_remembered_and_removed() {
     let store = open(directory.path(), "auto");
     let made = store.targets()[0];
     store.mark_served(TARGET).expect("mark");
+    let lost_in = firepond_core::ids::ChainVersion(7);
+    store.set_lost_in(TARGET, lost_in).expect("mark");
     store.apply(TARGET, write(1, 1, 0, &bytes(1, 500_000))).await.expect("write");
     drop(store);
     let store = open(directory.path(), "auto");
     assert_eq!(store.targets()[0].generation, made.generation);
     assert!(store.targets()[0].served);
+    assert_eq!(store.marks(TARGET).expect("marks").lost_in, lost_in);
     store.remove_target(TARGET).expect("remove");
     assert_eq!(store.state(TARGET, chunk(1)).expect_err("gone").kind(), ErrorKind::NoSuchTarget);
     let deadline = firepond_core::sys::clock::now() + std::time::Duration::from_secs(20);

@@ -53,6 +53,7 @@ pub(super) struct TargetReport {
     pub(super) served: bool,
     pub(super) local_state: &'static str,
     pub(super) complete_through: u64,
+    pub(super) lost_version: u32,
     pub(super) full: bool,
 }
 

@@ -156,6 +156,8 @@ impl Start {
                 return;
             }
         };
+        let loud = Arc::clone(&wake);
+        engine.set_listener(Box::new(move || loud.notify_one()));
         let role = Arc::new(StorageRole(Arc::clone(&engine)));
         *self.running.lock() = Some(Running { engine, store: store.ok(), transport });
         let agent = Agent {
@@ -228,6 +230,7 @@ impl Role for StorageRole {
                 LocalState::Offline => "offline",
             },
             complete_through: target.complete_through.0,
+            lost_version: target.lost_version.0,
             full: target.full,
         });
         let disks = status.disks.into_iter().map(|disk| DiskReport {
