@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
 NODES_INTERVAL_S = 1.0
+# A node that lost a task gets no other for so long; in this time Ray notices a dead one.
+NODE_AVOIDED_S = 5.0
 IDLE_PAUSE_S = 0.2
 LOCAL = "local"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -83,6 +85,7 @@ class RayBackend:
         self._machines: list[Machine] = []
         self._node_ids: dict[str, str] = {}
         self._nodes_s = -NODES_INTERVAL_S
+        self._avoided_until_s: dict[str, float] = {}
 
     def start(self, ctx: RuntimeContext) -> None:
         if self._ray is None:
@@ -131,7 +134,8 @@ class RayBackend:
                         int(resources.get("memory", 0)),
                     )
                 )
-        return self._machines
+        # A node that died goes on being listed until Ray's heartbeats miss it.
+        return [one for one in self._machines if self._avoided_until_s.get(one.name, 0) < now_s]
 
     def submit(self, task: Task, machine: Machine) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -190,6 +194,7 @@ class RayBackend:
         if isinstance(error, errors.WorkerCrashedError) and self._is_alive(machine):
             message = f"the process that ran {task!r} on {machine.name} died: {text}"
             return WorkStatus.CRASHED, NonzeroExitCode(message), ""
+        self._avoided_until_s[machine.name] = time.monotonic() + NODE_AVOIDED_S
         return WorkStatus.EXEC_FAILED, WorkerLost(f"{task!r} was lost: {text}"), text
 
     def _is_alive(self, machine: Machine) -> bool:
