@@ -57,7 +57,8 @@ def rust_functions(path: Path) -> Iterator[tuple[str, int]]:
         )
         if match and not line.rstrip().endswith(("}", ";")):
             opened.append((match[1], match[2], number))
-        while opened and (line == opened[-1][0] + "}" or line == opened[-1][0] + "    );"):
+        # A declaration has no body: its arguments end with a semicolon.
+        while opened and re.match(rf"{opened[-1][0]}(\}}$|\).*;$|    \);$)", line):
             _, name, start = opened.pop()
             yield name, number - start + 1
 

@@ -65,7 +65,7 @@ class WorkQueueOnFilesystem(WorkQueue):
 
     def size(self) -> int:
         """The number of entries that wait; a batch is one."""
-        return len(os.listdir(self.enqueue_dir))  # noqa: PTH208
+        return len(os.listdir(self.enqueue_dir))
 
     def list_enqueued(self, expand_batch: bool = True) -> Iterator[WorkItem]:
         """The items that wait, without taking them."""
@@ -81,7 +81,7 @@ class WorkQueueOnFilesystem(WorkQueue):
         yield from self.list_dequeued(expand_batch)
 
     def _list_works(self, folder: str, expand_batch: bool) -> Iterator[WorkItem]:
-        for name in self._ordered(os.listdir(folder)):  # noqa: PTH208
+        for name in self._ordered(os.listdir(folder)):
             try:
                 item = self._read(Path(folder, name))
             except FileNotFoundError:
@@ -114,7 +114,7 @@ class WorkQueueOnFilesystem(WorkQueue):
 
     def _pop_unbuffered(self, count: int) -> list[WorkItem]:
         works: list[WorkItem] = []
-        for name in self._ordered(os.listdir(self.enqueue_dir)):  # noqa: PTH208
+        for name in self._ordered(os.listdir(self.enqueue_dir)):
             claimed = Path(self.dequeue_dir, f"{name}-DEQ{uuid.uuid4().hex}")
             try:
                 Path(self.enqueue_dir, name).rename(claimed)

@@ -9,6 +9,7 @@
 
 pub mod gate;
 pub mod manager;
+mod memory_chunk;
 pub mod memory_store;
 pub mod node;
 pub mod weather;

@@ -6,11 +6,11 @@
 //! at most once each, so that all reads fit. A depth-first search finds such an assignment; there
 //! are few unknown updates, and a read right after a gap decides at once.
 //!
-//! The first numbers of a chunk may be lost: an update that would have made the chunk and that nobody
-//! had acknowledged may be left on a replica alone that is being synced from one which never had it.
-//! The chain goes on without the chunk, and the resync that removes it there leaves a tombstone
-//! under that number: what this replica makes as the head, later, gets the numbers behind it. That
-//! may be another try of the same update.
+//! The first numbers of a chunk may be lost: an update that would have made the chunk and that
+//! nobody had acknowledged may be left on a replica alone that is being synced from one which never
+//! had it. The chain goes on without the chunk, and the resync that removes it there leaves a
+//! tombstone under that number: what this replica makes as the head, later, gets the numbers behind
+//! it. That may be another try of the same update.
 
 use super::chunk::{Chunk, Read, Update};
 use crate::plan::Change;
@@ -206,9 +206,9 @@ mod tests {
         assert!(check(&chunk(vec![first(), create(false)], saw(2, b"[00006]"))).is_ok());
     }
 
-    /// Goal: the number of a lost update is passed over only if nobody saw it and nothing was before
-    /// it; one that was tried again may have lost the number of its first try (seed 88143). Oracle:
-    /// the rows.
+    /// Goal: the number of a lost update is passed over only if nobody saw it and nothing was
+    /// before it; one that was tried again may have lost the number of its first try (seed 88143).
+    /// Oracle: the rows.
     #[test]
     fn numbers_of_lost_updates() {
         let lost = |begun| update(5, (begun, u64::MAX), Change::Replace { len: 9 }, None);

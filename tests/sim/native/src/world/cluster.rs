@@ -219,8 +219,8 @@ impl Cluster {
     }
 }
 
-/// Whether a chain has a complete copy on a sound disk when this node's is destroyed. A copy that is
-/// not complete counts, too: it may have the only sound bytes of a block.
+/// Whether a chain has a complete copy on a sound disk when this node's is destroyed. A copy that
+/// is not complete counts, too: it may have the only sound bytes of a block.
 fn leaves_a_copy(chain: &ChainInfo, node: u32, unsound: &[u32]) -> bool {
     let has = chain.targets.iter().any(|one| one.node.0 == node);
     let is_other = |one: &ChainTarget| {
@@ -256,8 +256,8 @@ mod tests {
         }
     }
 
-    /// Goal: the last sound bytes are never destroyed, be they on a copy that is behind (seed 80394:
-    /// one disk had rotted, the other was wiped while it synced). Oracle: the rows.
+    /// Goal: the last sound bytes are never destroyed, be they on a copy that is behind (seed
+    /// 80394: one disk had rotted, the other was wiped while it synced). Oracle: the rows.
     #[test]
     fn a_sound_and_complete_copy_stays() {
         use PublicState::{LastServing, Offline, Serving, Syncing};

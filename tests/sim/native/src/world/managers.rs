@@ -133,7 +133,8 @@ impl Actor {
         }
     }
 
-    /// Waits while the machine is frozen. Timers that were due meanwhile run at the time of its end.
+    /// Waits while the machine is frozen. Timers that were due meanwhile run at the time of its
+    /// end.
     async fn thaw(&mut self) {
         if !self.machine.is_frozen() {
             return;
