@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from smallpond.common import SmallpondError
+from smallpond.execution.recursion import deep_recursion
 
 if TYPE_CHECKING:
     from smallpond.dataframe.frame import DataFrame
@@ -55,7 +56,8 @@ def compute(session: Session, frames: Sequence[DataFrame]) -> None:
     optimized = [node for node in nodes if node is not None]
     planner = Planner(session._runtime_ctx)
     planner.node_to_tasks = session._node_to_tasks
-    tasks = [task for node in dict.fromkeys(optimized) for task in planner.visit(node)]
+    with deep_recursion():
+        tasks = [task for node in dict.fromkeys(optimized) for task in planner.visit(node)]
     for node in nodes_of(optimized):
         if is_random(node):
             # Another draw of the same kind is not this one; a resumed job draws it again.
@@ -82,7 +84,8 @@ def optimize(session: Session, frames: Sequence[DataFrame]) -> None:
     optimizer = Optimizer(
         settings=session._settings(), finished=session._results, schemas=session._schemas
     )
-    optimized = optimizer.visit_all([frame.plan for frame in frames])
+    with deep_recursion():
+        optimized = optimizer.visit_all([frame.plan for frame in frames])
     for frame, node in zip(frames, optimized, strict=True):
         frame.optimized_plan = node
         frame.optimizer = optimizer

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from smallpond.common import split_into_rows
+from smallpond.execution.recursion import deep_recursion
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.ids import PartitionInfo
 from smallpond.execution.task.plan import ExecutionPlan
@@ -59,6 +60,7 @@ class Planner(LogicalPlanVisitor[TaskGroup]):
         self.runtime_ctx = runtime_ctx
         self.node_to_tasks: dict[Node, TaskGroup] = {}
 
+    @deep_recursion()
     def create_exec_plan(
         self, logical_plan: LogicalPlan, manifest_only_final_results: bool = True
     ) -> ExecutionPlan:

@@ -117,7 +117,6 @@ class Worker:
         os.chdir(folder)
         self._ctx = ctx
         os.environ.update({key: str(value) for key, value in ctx.env_overrides.items()})
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), 100_000))
         if self._log_root != ctx.log_root:
             self._log_root = ctx.log_root
             self._output_redirect(ctx)

@@ -225,8 +225,6 @@ class RuntimeContext:
             os.makedirs(folder, exist_ok=root_exist_ok)
 
     def _init_envs(self) -> None:
-        # Plans are graphs of objects; pickling a deep one recurses once a level.
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), 100_000))
         os.environ.update({key: str(value) for key, value in self.env_overrides.items()})
 
     def cleanup(self, remove_output_root: bool = True) -> None:
