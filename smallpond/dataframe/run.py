@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from smallpond.common import SmallpondError
-from smallpond.execution.recursion import deep_recursion
+from smallpond.recursion import deep_recursion
 
 if TYPE_CHECKING:
     from smallpond.dataframe.frame import DataFrame

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from smallpond.common import MB
+from smallpond.recursion import deep_recursion
 
 logger = logging.getLogger("smallpond.io.filesystem")
 
@@ -123,6 +124,7 @@ class _PickleSink:
             self.compressor.close()
 
 
+@deep_recursion()
 def dump(obj: Any, path: str, buffering: int = 2 * MB, atomic_write: bool = False) -> int:
     """Pickle an object into a file; returns the size of the file.
 
@@ -196,6 +198,7 @@ def _parts(obj: Any) -> list[tuple[str, Any]]:
     return parts
 
 
+@deep_recursion()
 def load(path: str, buffering: int = 2 * MB) -> Any:
     """The object that `dump` (of this engine or of smallpond 0.15) wrote into the file."""
     with open(path, "rb", buffering=buffering) as file:

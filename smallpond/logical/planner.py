@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from smallpond.common import split_into_rows
-from smallpond.execution.recursion import deep_recursion
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.ids import PartitionInfo
 from smallpond.execution.task.plan import ExecutionPlan
@@ -43,6 +42,7 @@ from smallpond.logical.node import (
     UnionNode,
 )
 from smallpond.logical.visible_partitions import mark_visible_partitions
+from smallpond.recursion import deep_recursion
 
 if TYPE_CHECKING:
     from smallpond.execution.task.context import RuntimeContext
