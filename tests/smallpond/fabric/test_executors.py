@@ -130,7 +130,8 @@ def test_silence_is_failure_and_not_for_ever(
         os.kill(pid_of(executor), signal.SIGCONT)
         wait_until(lambda: len(backend.capacity()) == 2)
         assert executor.state == ExecutorState.GOOD
-        scheduler, events = run_with(ctx, backend, plans.nothing, 30, resume=False)
+        # Work that takes a moment: of work that takes none, one executor may do all.
+        scheduler, events = run_with(ctx, backend, cluster.short_sleep, 30, resume=False)
         assert scheduler.run(), scheduler.failure
         workers = {event.worker for event in events if isinstance(event, TaskFinished)}
         assert executor.id in workers
