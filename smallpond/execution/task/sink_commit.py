@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from smallpond.common import MB, InvalidArgument
+from smallpond.execution.task.sink_intent import intent_path, intent_read, intent_write
 
 if TYPE_CHECKING:
     from smallpond.execution.task.sink import DataSinkTask
@@ -62,7 +62,7 @@ class SinkCommit:
         self.pool = pool
         self.target = task.target_dir
         self.staging = os.path.join(task.staging_root, f"{task.key}.commit")
-        self.intent_path = os.path.join(task.ctx.config_root, "sinks", f"{task.key}.json")
+        self.intent_path = intent_path(task)
 
     def write_manifest(self, files: list[str]) -> list[str]:
         """Write only the list of files."""
@@ -156,24 +156,14 @@ class SinkCommit:
             return []
 
     def _write_intent(self, names: list[str], how: str) -> None:
-        os.makedirs(os.path.dirname(self.intent_path), exist_ok=True)
-        temporary = f"{self.intent_path}.tmp"
-        with open(temporary, "w") as file:
-            json.dump({"target": self.target, "how": how, "names": names}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, self.intent_path)
+        intent_write(self.intent_path, {"target": self.target, "how": how, "names": names})
 
     def _recovered(self, files: list[str]) -> list[str] | None:
         """What an earlier attempt published; None if it did not, after taking back its pieces."""
         from smallpond.execution.task.sink import manifest_lines
 
-        try:
-            with open(self.intent_path) as file:
-                intent = json.load(file)
-        except FileNotFoundError:
-            return None
-        if intent["target"] != self.target:
+        intent = intent_read(self.intent_path)
+        if intent is None or intent["target"] != self.target:
             return None
         paths = [os.path.join(self.target, name) for name in intent["names"]]
         listed = set(manifest_lines(os.path.join(self.target, self.task.manifest_filename)))

@@ -13,7 +13,6 @@ the manifest lists those files the work is done, else they are removed.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import uuid
@@ -30,6 +29,7 @@ from smallpond.execution.task.sink import (
     unique_names,
 )
 from smallpond.execution.task.sink_files import source_files
+from smallpond.execution.task.sink_intent import intent_path, intent_read, intent_write
 from smallpond.io.url import filesystem_for, path_within
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _Upload:
         self.files_remote: Any = filesystem_for(task.url)
         self.target = path_within(self.files_remote, task.url).rstrip("/")
         self.manifest = f"{self.target}/{DataSinkTask.manifest_filename}"
-        self.intent_path = os.path.join(task.ctx.config_root, "sinks", f"{task.key}.json")
+        self.intent_path = intent_path(task)
 
     def publish(self, files: list[str]) -> list[str]:
         """Make the files appear; their URLs."""
@@ -180,22 +180,12 @@ class _Upload:
         return [line for line in text.splitlines() if line]
 
     def _write_intent(self, names: list[str]) -> None:
-        os.makedirs(os.path.dirname(self.intent_path), exist_ok=True)
-        temporary = f"{self.intent_path}.tmp"
-        with open(temporary, "w") as file:
-            json.dump({"url": self.task.url, "names": names}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, self.intent_path)
+        intent_write(self.intent_path, {"url": self.task.url, "names": names})
 
     def _recovered(self, count: int) -> list[str] | None:
         """What an earlier attempt published; None if it did not, after taking back its pieces."""
-        try:
-            with open(self.intent_path) as file:
-                intent = json.load(file)
-        except FileNotFoundError:
-            return None
-        if intent["url"] != self.task.url:
+        intent = intent_read(self.intent_path)
+        if intent is None or intent["url"] != self.task.url:
             return None
         urls = [self._url(name) for name in intent["names"]]
         listed = set(self._listed())
