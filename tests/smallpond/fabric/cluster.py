@@ -82,6 +82,15 @@ def short_sleep(task: Task) -> None:
     time.sleep(0.05)
 
 
+def wait_for_file(path: Path, task: Task) -> None:
+    """Over when the file is there."""
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+    time.sleep(0.05)
+
+
 def first_attempt_hangs(task: Task) -> None:
     """Only another attempt of it ends."""
     if task.retry_count == 0:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,26 @@ def retry_reasons(events: list[Any]) -> list[str]:
     return [event.reason for event in events if isinstance(event, TaskRetried)]
 
 
-def act_when(scheduler: Scheduler, act: Any) -> list[Any]:
-    """Call `act(executor)` once, for an executor that runs tasks; says for which."""
+def act_at_work(scheduler: Scheduler, gate: Path, act: Any) -> list[Any]:
+    """Call `act(executor)` once, for an executor that holds tasks; says for which.
+
+    The tasks wait for `gate`, which is opened afterwards: none can be over before."""
     done: list[Any] = []
 
-    def look(event: Any) -> None:
-        if done or not isinstance(event, TaskFinished):
-            return
-        for executor in scheduler.remote_executors:
-            if executor.good and executor.running_works:
-                act(executor)
-                done.append(executor)
-                return
+    def look() -> None:
+        try:
+            done.append(wait_until(lambda: busy_executor(scheduler)))
+            act(done[0])
+        finally:
+            gate.touch()
 
-    scheduler.subscribe(look)
+    threading.Thread(target=look, daemon=True).start()
     return done
+
+
+def busy_executor(scheduler: Scheduler) -> RemoteExecutor | None:
+    executors = list(scheduler.remote_executors)
+    return next((one for one in executors if one.good and one.running_works), None)
 
 
 def test_work_is_shared_by_executors(tmp_path: Path, backends: list[FileQueueBackend]) -> None:
@@ -98,8 +104,9 @@ def test_a_killed_executor_is_replaced(tmp_path: Path, backends: list[FileQueueB
     the 180 s that silence would take, the retries say why, and a third executor was started."""
     ctx = fast_context(tmp_path, 2, secs_executor_probe_interval=30.0, max_num_missed_probes=6)
     backends.append(backend := backend_of(ctx))
-    scheduler, events = run_with(ctx, backend, cluster.short_sleep, 60)
-    killed = act_when(scheduler, lambda one: os.kill(pid_of(one), signal.SIGKILL))
+    gate = tmp_path / "gate"
+    scheduler, events = run_with(ctx, backend, partial(cluster.wait_for_file, gate), 60)
+    killed = act_at_work(scheduler, gate, lambda one: os.kill(pid_of(one), signal.SIGKILL))
     begin = time.monotonic()
     assert scheduler.run(), scheduler.failure
     assert time.monotonic() - begin < 30
@@ -121,8 +128,9 @@ def test_silence_is_failure_and_not_for_ever(
     try:
         backend.start(ctx)
         wait_until(lambda: len(backend.capacity()) == 2)
-        scheduler, events = run_with(ctx, backend, cluster.short_sleep, 60)
-        stopped = act_when(scheduler, lambda one: os.kill(pid_of(one), signal.SIGSTOP))
+        gate = tmp_path / "gate"
+        scheduler, events = run_with(ctx, backend, partial(cluster.wait_for_file, gate), 60)
+        stopped = act_at_work(scheduler, gate, lambda one: os.kill(pid_of(one), signal.SIGSTOP))
         assert scheduler.run(), scheduler.failure
         (executor,) = stopped
         assert executor.state == ExecutorState.FAIL
