@@ -73,11 +73,12 @@ def _is_given_up(draft: Draft, chain: Chain, member: Member) -> bool:
     serves = any(one.state is PublicState.SERVING for one in chain.members)
     if serves or member.state is not PublicState.LAST_SERVING:
         return False
+    departed = draft.departed.get(chain.id, frozenset())
     heard = [(one, draft.locals.get(one.target)) for one in chain.members if one != member]
     return any(
         local is not None
         and local.state is LocalState.ONLINE
-        and transitions.lacks_only_shown(chain, one, local)
+        and (one.target in departed or transitions.lacks_only_shown(chain, one))
         for one, local in heard
         if one.state is not PublicState.LAST_SERVING
     )

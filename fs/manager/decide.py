@@ -21,7 +21,7 @@ from firepond.fs.errors import (
     NamespaceUnknown,
     NodeUnknown,
 )
-from firepond.fs.ids import Incarnation, NamespaceId, NodeId
+from firepond.fs.ids import ChainVersion, Incarnation, NamespaceId, NodeId
 from firepond.fs.manager import chain_changes, intents
 from firepond.fs.manager.draft import Draft
 from firepond.fs.manager.events import (
@@ -45,6 +45,7 @@ from firepond.fs.manager.events import (
 from firepond.fs.manager.model import (
     CACHE_TABLE,
     FILE_TABLE,
+    NEVER_SERVED,
     RETIRED_KEPT,
     Durability,
     Local,
@@ -53,6 +54,7 @@ from firepond.fs.manager.model import (
     Node,
     PublicState,
     State,
+    Target,
     TargetReport,
 )
 from firepond.fs.manager.placement import create_tables, emptiest_disk, extend_tables
@@ -214,11 +216,19 @@ def _take_report(draft: Draft, node: NodeId, report: TargetReport) -> None:
         report.local,
         report.served,
         replaced,
-        told=True,
         complete_version=report.complete_version,
-        lost_version=report.lost_version,
+        lost_version=max(report.lost_version, _loss_remembered(draft, target)),
     )
     draft.set_local(target.id, local)
+
+
+def _loss_remembered(draft: Draft, target: Target) -> ChainVersion:
+    """The version in which a target lost an update, though its failing disk could not note that,
+    while it counts as complete but for that."""
+    heard = draft.locals.get(target.id)
+    if heard is None or target.id not in draft.departed.get(target.chain, ()):
+        return NEVER_SERVED
+    return heard.lost_version
 
 
 def _observed(draft: Draft, event: Observed) -> None:

@@ -196,6 +196,8 @@ class Draft:
         after = self._in_one_step(intents.settle(chain, applied))
         emptied = {target for target, local in reported.items() if local.replaced}
         self._emptied |= emptied  # What they had when they served is gone.
+        if emptied and chain.id in self.departed:
+            self.departed[chain.id] -= emptied
         if after is not chain or emptied:
             self.put_chain(after)
         if after.members != chain.members:
@@ -222,18 +224,15 @@ class Draft:
         return replace(chain, version=version, served_version=min(chain.served_version, version))
 
     def _note_departures(self, before: Chain, after: Chain) -> None:
-        """Who left the serving ones and is complete until somebody serves without them."""
-        serving = {one.target for one in _serving(after)}
+        """Who left the serving ones and is complete until somebody serves without them.
+
+        Those that lost an update are among them: what was acknowledged they have, and what others
+        may have shown bars them (`transitions`) for as long as there are others.
+        """
         complete = set(self.departed.pop(before.id, ()))
-        for member in before.members:
-            local = self.locals.get(member.target, Local(LocalState.UNKNOWN))
-            stood = member.state in (PublicState.SERVING, PublicState.LAST_SERVING)
-            # A target that its own node took out may lack what others have.
-            taken_out = local.lost_version or (local.told and _is_offline(local))
-            if stood and not local.replaced and not taken_out:
-                complete.add(member.target)
-        left = complete.intersection(one.target for one in after.members) - serving
-        if serving and left:
+        complete.update(one.target for one in before.members if one.state in _STOOD)
+        complete -= self._emptied | {one.target for one in _serving(after)}
+        if left := complete.intersection(one.target for one in after.members):
             self.departed[before.id] = frozenset(left)
 
     def _drop_targets(self, before: Chain, after: Chain) -> None:
@@ -289,6 +288,7 @@ class Draft:
         return dead and any(in_doubt) and not known
 
 
+_STOOD = (PublicState.SERVING, PublicState.LAST_SERVING)
 _IDLE = (PublicState.LAST_SERVING, PublicState.WAITING, PublicState.OFFLINE)
 
 
@@ -298,10 +298,6 @@ def _serving(chain: Chain) -> list[Member]:
 
 def _syncing(chain: Chain) -> list[NodeId]:
     return [one.node for one in chain.members if one.state is PublicState.SYNCING]
-
-
-def _is_offline(local: Local) -> bool:
-    return local.state is LocalState.OFFLINE
 
 
 def _state(locals_: Mapping[TargetId, Local], target: TargetId) -> LocalState:

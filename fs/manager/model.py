@@ -190,8 +190,7 @@ class TargetReport:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What is known of a target. `replaced`: its disk was wiped or swapped; `told`: its node said
-    so itself, in this life.
+    """What is known of a target. `replaced`: its disk was wiped or swapped.
 
     `complete_version`: a chain version up to which it durably has every update, and in which, as a
     member, it gets every other one, too. 0 when nothing is known.
@@ -202,7 +201,6 @@ class Local:
     state: LocalState
     served: bool = False
     replaced: bool = False
-    told: bool = False
     complete_version: ChainVersion = NEVER_SERVED
     lost_version: ChainVersion = NEVER_SERVED
 

@@ -254,10 +254,10 @@ def _stood(pairs: Sequence[tuple[Member, Local]]) -> frozenset[TargetId]:
     return frozenset(one.target for one, local in pairs if one.state in ends and not local.replaced)
 
 
-def lacks_only_shown(chain: Chain, member: Member, local: Local) -> bool:
-    """Whether a target that lost an update has all that was acknowledged: it was among those that
-    served last, and has been neither synced nor elected since."""
-    return local.lost_version > 0 and served_in(chain, member) == chain.served_version > 0
+def lacks_only_shown(chain: Chain, member: Member) -> bool:
+    """Whether a target has all that was acknowledged, if not all that was shown: it was among those
+    that served last, and has been neither synced nor elected since."""
+    return served_in(chain, member) == chain.served_version > 0
 
 
 def _elect(
@@ -280,7 +280,7 @@ def _elect(
             or member.target in departed
             or local.complete_version >= chain.served_version > 0
         )
-        complete |= not stood and lacks_only_shown(chain, member, local)
+        complete |= not stood and lacks_only_shown(chain, member)
         if complete and local.served and not local.replaced:
             return frozenset((member.target,))
     # What a cache chain has lost is a miss: an empty target may serve when no other can.

@@ -379,3 +379,28 @@ def test_who_lost_an_update_comes_back_if_nobody_else_is_better() -> None:
         assert manager.file_chain().members[0].node == head
         manager.beat(head, LocalState.ONLINE, lost_version=lost)
         assert manager.states()[0] == "serving"
+
+
+def test_a_failed_disk_leaves_a_complete_copy() -> None:
+    """Goal: two disks that failed one after the other do not stop a chain for ever (seed 211196).
+    Method: one says that its disk failed, with or without work that others may have; the others
+    die before they can have heard of it, and their disks are new, or not. Then it starts again and
+    knows of no loss, as its disk took no note. Oracle: it serves; but not while there is another
+    one that may have shown what it lost."""
+    for lost in (False, True):
+        for wiped in (False, True):
+            manager, _ = ready()
+            chain = manager.file_chain()
+            failed, *others = (member.node for member in chain.members)
+            version = chain.version if lost else 0
+            manager.beat(failed, LocalState.OFFLINE, lost_version=version)
+            assert manager.states() == ["serving", "serving", "offline"]
+            manager.do(Observed(gone=tuple((one, manager.lives[one]) for one in others)))
+            for node in others if wiped else ():
+                manager.register(node, node * 100)
+                manager.beat(node, LocalState.ONLINE, served=False, generation=node + 900)
+            manager.register(failed, 77)
+            manager.beat(failed, LocalState.ONLINE)
+            states = {one.node: str(one.state) for one in manager.file_chain().members}
+            expected = "waiting" if lost and not wiped else "serving"
+            assert states[failed] == expected, (lost, wiped, states)

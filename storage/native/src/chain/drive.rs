@@ -16,7 +16,7 @@ use firepond_core::sys::disk::BoxFuture;
 use firepond_core::sys::mistake::{Mistake, planted};
 use firepond_core::watch;
 use firepond_core::wire::storage::UpdateReply;
-use firepond_core::{ErrorKind, Result};
+use firepond_core::{Error, ErrorKind, Result};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -86,7 +86,11 @@ pub(super) async fn replicate<B: Backend>(
                     replica.expel(to, chain_version, full);
                 }
                 Action::Finish(result) => {
-                    slots.end().await;
+                    if let Some(error) = slots.end().await
+                        && update.is_lost_by(&error)
+                    {
+                        replica.fail(&error);
+                    }
                     return result;
                 }
             }
@@ -111,14 +115,12 @@ impl Slots<'_> {
         }
     }
 
-    /// Lets the store finish what it began.
-    async fn end(&mut self) {
-        if self.apply.is_some() {
-            running(&mut self.apply).await.ok();
-        }
+    /// Lets the store finish what it began; says why it did not take the update.
+    async fn end(&mut self) -> Option<Error> {
         if self.store.is_some() {
             running(&mut self.store).await;
         }
+        if self.apply.is_some() { running(&mut self.apply).await.err() } else { None }
     }
 }
 

@@ -173,9 +173,14 @@ impl<B: Backend> Replica<B> {
                 || node.is_ok_and(|info| info.incarnation == self.node.incarnation),
             displaced: upstream.iter().any(|target| !known.upstream.contains(target)),
         };
+        let before = known.target.local();
+        let disk_failed = self.backend.disk_failed().is_some();
+        if disk_failed && before == LocalState::UpToDate && self.locks.held_count() > 0 {
+            // Others may have what is at work: nobody hears of the failure without hearing that.
+            self.note_loss(known);
+        }
         let state = &mut known.target;
-        let before = state.local();
-        if self.backend.disk_failed().is_some() {
+        if disk_failed {
             state.disk_failed();
         } else if shown.state != Some(PublicState::Serving) || self.remember_served() {
             state.routing(shown);
@@ -254,14 +259,18 @@ impl<B: Backend> Replica<B> {
         tracing::warn!(target_id = self.target.0, %error, "target taken out: it lost an update");
         let mut known = self.state.lock();
         known.target.failed();
+        self.note_loss(&mut known);
+        drop(known);
+        self.node.announce();
+    }
+
+    fn note_loss(&self, known: &mut Known) {
         if known.lost_in == ChainVersion(0) {
             known.lost_in = known.chain_version;
             if let Err(error) = self.backend.set_lost_in(self.target, known.lost_in) {
                 tracing::info!(target_id = self.target.0, %error, "the loss is not noted durably");
             }
         }
-        drop(known);
-        self.node.announce();
     }
 
     /// It is complete: resynced, or what it has is the chain's by the manager's decision. Durable
@@ -286,7 +295,12 @@ impl<B: Backend> Replica<B> {
             let why = "target taken out: it cannot be brought in line";
             tracing::warn!(target_id = self.target.0, "{why}");
         }
-        self.state.lock().target.failed();
+        let mut known = self.state.lock();
+        known.target.failed();
+        if !full {
+            self.note_loss(&mut known);
+        }
+        drop(known);
         self.node.announce();
     }
 

@@ -363,19 +363,24 @@ impl Update {
     fn advance_failed(&mut self, actions: &mut Vec<Action>) {
         let Local::Failed(error) = &self.local else { return };
         let error = error.clone();
-        // Incomplete or damaged bytes were sent on just as they are: nobody took them.
-        let bad_payload = matches!(
-            error.kind(),
-            ErrorKind::PeerUnreachable | ErrorKind::PayloadChecksumMismatch | ErrorKind::Cancelled
-        );
-        let nobody_below = !self.attempted || matches!(self.link, Link::Refused(_));
-        if bad_payload || (nobody_below && !self.unknown) {
+        if !self.is_lost_by(&error) {
             return self.finish(Err(error), actions);
         }
         if matches!(self.link, Link::Running(_)) {
             return;
         }
         self.lose(error, actions);
+    }
+
+    /// Whether those below may have the update that our store did not take.
+    pub fn is_lost_by(&self, error: &Error) -> bool {
+        // Incomplete or damaged bytes were sent on just as they are: nobody took them.
+        let bad_payload = matches!(
+            error.kind(),
+            ErrorKind::PeerUnreachable | ErrorKind::PayloadChecksumMismatch | ErrorKind::Cancelled
+        );
+        let nobody_below = !self.attempted || matches!(self.link, Link::Refused(_));
+        !bad_payload && (!nobody_below || self.unknown)
     }
 
     fn lose(&mut self, error: Error, actions: &mut Vec<Action>) {

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a process has at most one life at a time; a disk is crashed exactly when its machine
 //! dies; a copy of a durable chain is destroyed only while another complete one exists on a disk
-//! that nobody harmed (see `plan`).
+//! that nobody harmed and that works (see `plan`).
 
 use super::manager_link::ManagerLink;
 use super::managers::ManagerPort;
@@ -179,24 +179,43 @@ impl Cluster {
 
     /// Whether every durable chain of a node has another complete copy on a sound disk.
     fn may_destroy(&self, index: u32) -> bool {
-        let lives = self.lives.lock();
         let Some(node) = self.site.node_of(Process::Storage(index)) else { return true };
-        let harmed = lives.harmed.and_then(|one| self.site.node_of(Process::Storage(one)));
+        let unsound = [self.harmed(), self.empty(), self.failing()].concat();
         let routing = self.observer.current();
-        // The manager may not know yet that a disk is a new one.
-        let empty: Vec<u32> = lives
-            .wiped
-            .iter()
-            .filter_map(|(index, life)| {
-                let node = self.site.node_of(Process::Storage(*index))?;
-                let known = routing.node(NodeId(node)).map_or(0, |info| info.incarnation.0);
-                (known <= *life).then_some(node)
-            })
-            .collect();
-        let unsound: Vec<u32> = harmed.into_iter().chain(empty).collect();
         let mut durable =
             routing.chains.iter().filter(|chain| chain.durability == Durability::Durable);
         durable.all(|chain| leaves_a_copy(chain, node, &unsound))
+    }
+
+    /// The node whose disk rotted.
+    fn harmed(&self) -> Vec<u32> {
+        let harmed = self.lives.lock().harmed;
+        harmed.and_then(|one| self.site.node_of(Process::Storage(one))).into_iter().collect()
+    }
+
+    /// The nodes with a new disk of which the manager may not know yet that it is one.
+    fn empty(&self) -> Vec<u32> {
+        let routing = self.observer.current();
+        let is_unknown = |(index, life): (&u32, &u64)| {
+            let node = self.site.node_of(Process::Storage(*index))?;
+            let known = routing.node(NodeId(node)).map_or(0, |info| info.incarnation.0);
+            (known <= *life).then_some(node)
+        };
+        self.lives.lock().wiped.iter().filter_map(is_unknown).collect()
+    }
+
+    /// The nodes whose disks take nothing now.
+    fn failing(&self) -> Vec<u32> {
+        let lives = self.lives.lock();
+        let failing = (0..).zip(&lives.disks).filter(|(_, one)| one.disk.is_failing());
+        failing.filter_map(|(index, _)| self.site.node_of(Process::Storage(index))).collect()
+    }
+
+    /// Whether a disk may fail for a while: not while the manager may still count on a disk that is
+    /// empty, as it would leave the chain to that, and cannot know that nobody served from there.
+    pub(super) fn may_fail(&self, index: u32) -> bool {
+        let node = self.site.node_of(Process::Storage(index));
+        self.empty().iter().all(|one| Some(*one) == node)
     }
 
     /// Whether this disk may rot now; from then on no other may.

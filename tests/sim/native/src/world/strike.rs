@@ -65,6 +65,9 @@ impl Cluster {
                 self.with_disk(storage, lasts, slow, |disk| disk.set_delay(Duration::ZERO)).await
             }
             Fault::FailingDisk { storage, lasts } => {
+                if !self.may_fail(storage) {
+                    return false;
+                }
                 let fail = |disk: &SimulatedDisk| disk.set_failing(true);
                 self.with_disk(storage, lasts, fail, |disk| disk.set_failing(false)).await;
                 // A disk that failed stays out of service until its process starts again.

@@ -213,6 +213,11 @@ impl SimulatedDisk {
         self.0.state.lock().failing = failing;
     }
 
+    /// Whether it takes nothing now.
+    pub fn is_failing(&self) -> bool {
+        self.0.state.lock().failing
+    }
+
     /// Bytes written since the disk was made.
     pub fn bytes_written(&self) -> u64 {
         self.0.state.lock().bytes_written
