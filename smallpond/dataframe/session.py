@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from collections import Counter
@@ -82,10 +81,8 @@ class Session(SessionBase):
         if sum(sizes) < PREPARE_BYTES_MIN:
             return
         self._prepared = True
-        # A worker inherits what its parent imports, and that imports what the driver has.
-        for name in ("duckdb", "pyarrow.parquet", "cloudpickle"):
-            importlib.import_module(name)
-        self._get_backend().prepare()  # type: ignore[attr-defined]
+        needed = ("duckdb", "pyarrow.parquet", "cloudpickle", "smallpond.logical.dataset")
+        self._get_backend().prepare(needed)  # type: ignore[attr-defined]
 
     def read_csv(
         self,

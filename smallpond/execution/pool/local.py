@@ -82,9 +82,11 @@ class LocalPool:
             prefetch=AHEAD_COUNT_MAX,
         )
 
-    def prepare(self) -> None:
-        """Start the first worker now: it gets ready while the driver still makes the plan."""
+    def prepare(self, needed: Sequence[str]) -> None:
+        """Start the first worker now: it imports what tasks need while the driver does so itself,
+        and makes the plan."""
         if not self._members:
+            self._nursery_start(needed)
             self._member_new()
 
     def capacity(self) -> Sequence[Machine]:
@@ -190,18 +192,22 @@ class LocalPool:
         return min(open_, key=lambda one: len(one.in_flight), default=None)
 
     def _member_new(self) -> Member:
-        if self._nursery is None:
-            self._nursery = NurseryClient()
-            atexit.register(self.stop)
-            if self._selector is None:
-                self._selector = selectors.DefaultSelector()
-            self._selector.register(self._nursery.sock, selectors.EVENT_READ, None)
-        assert self._selector is not None
+        self._nursery_start()
+        assert self._nursery is not None and self._selector is not None
         self._numbers += 1
         member = Member(self._numbers, wire.Channel(self._nursery.fork(self._numbers)))
         self._members[member.number] = member
         self._selector.register(member.channel, selectors.EVENT_READ, member)
         return member
+
+    def _nursery_start(self, needed: Sequence[str] = ()) -> None:
+        if self._nursery is not None:
+            return
+        self._nursery = NurseryClient(needed)
+        atexit.register(self.stop)
+        if self._selector is None:
+            self._selector = selectors.DefaultSelector()
+        self._selector.register(self._nursery.sock, selectors.EVENT_READ, None)
 
     def _send(self, member: Member, tasks: list[Task]) -> None:
         if not self._context:

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from smallpond.execution.pool.nursery import MESSAGE
 
@@ -30,10 +31,11 @@ EXIT_TIMEOUT_S = 2.0
 class NurseryClient:
     """A running nursery process."""
 
-    def __init__(self) -> None:
+    def __init__(self, needed: Sequence[str] = ()) -> None:
+        """`needed`: what tasks will import, whether or not the driver has by now."""
         self.sock, theirs = socket.socketpair()
         self._buffer = b""
-        modules = [name for name in SHARED_MODULES if name in sys.modules]
+        modules = [name for name in SHARED_MODULES if name in sys.modules or name in needed]
         # The child needs the driver's path before it can import anything of ours.
         code = (
             f"import sys; sys.path[:] = {sys.path!r}\n"

@@ -6,11 +6,14 @@ factors. The estimates choose strategies and numbers of partitions; no result de
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from smallpond.common import SmallpondError
+from smallpond.io.arrow.footer import read_footer
+from smallpond.logical.dataset import DataSet, ParquetDataSet
 from smallpond.logical.node import DataSourceNode, LimitNode, Node
 from smallpond.logical.relational import (
     AggregateNode,
@@ -22,13 +25,9 @@ from smallpond.logical.relational import (
     UnionAllNode,
 )
 
-if TYPE_CHECKING:
-    from smallpond.logical.dataset import DataSet
-
 FILTER_SHARE = 0.3
 GROUP_SHARE = 0.2
-# A Parquet byte on disk is several in memory; a byte of text is about one.
-PARQUET_EXPANSION = 4
+FOOTERS_READ = 8
 ROW_BYTES_DEFAULT = 64
 
 
@@ -105,33 +104,28 @@ def dataset_estimate(dataset: DataSet) -> Estimate:
     frame = getattr(dataset, "df", None)
     if frame is not None:
         return Estimate(len(frame), max(len(frame) * ROW_BYTES_DEFAULT, 1))
+    if isinstance(dataset, ParquetDataSet):
+        return parquet_estimate(dataset)
     try:
         paths = [Path(path) for path in dataset.resolved_paths]
         size = float(sum(path.stat().st_size for path in paths))
     except (OSError, ValueError, AssertionError, NotImplementedError):
         return Estimate(0, 0)
-    if type(dataset).__name__ == "ParquetDataSet":
-        return parquet_estimate(dataset, size)
     return Estimate(math.ceil(size / ROW_BYTES_DEFAULT), size)
 
 
-def parquet_estimate(dataset: DataSet, size: float) -> Estimate:
-    """From footers: of all files when they are few, else of the first ones."""
-    import pyarrow.parquet as parquet
-
-    paths = list(dataset.resolved_paths)
-    asked = paths[:: max(1, len(paths) // 8)]
-    rows, raw, seen = 0, 0, 0.0
+def parquet_estimate(dataset: ParquetDataSet) -> Estimate:
+    """From the footers of all files when they are few, else of some, local or not; those that
+    cannot be read are passed over: the task that reads them says what is wrong."""
     try:
-        for path in asked:
-            metadata = parquet.read_metadata(path)
-            rows += metadata.num_rows
-            raw += sum(
-                metadata.row_group(group).total_byte_size
-                for group in range(metadata.num_row_groups)
-            )
-            seen += Path(path).stat().st_size
-    except (OSError, ValueError):
-        return Estimate(size * PARQUET_EXPANSION / ROW_BYTES_DEFAULT, size * PARQUET_EXPANSION)
-    factor = size / seen if seen else 1.0
-    return Estimate(rows * factor, raw * factor)
+        paths = list(dataset.resolved_paths)
+        filesystem = dataset._filesystem()
+    except (OSError, ValueError, AssertionError, NotImplementedError):
+        return Estimate(0, 0)
+    footers = []
+    for path in paths[:: max(1, len(paths) // FOOTERS_READ)]:
+        with contextlib.suppress(SmallpondError, OSError, ValueError):
+            footers.append(read_footer(path, filesystem))
+    factor = len(paths) / max(1, len(footers))
+    rows = sum(footer.num_rows for footer in footers)
+    return Estimate(rows * factor, sum(footer.data_bytes for footer in footers) * factor)
