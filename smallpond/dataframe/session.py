@@ -81,7 +81,7 @@ class Session(SessionBase):
         if sum(sizes) < PREPARE_BYTES_MIN:
             return
         self._prepared = True
-        needed = ("duckdb", "pyarrow.parquet", "cloudpickle", "smallpond.logical.dataset")
+        needed = ("duckdb", "smallpond.logical.dataset")
         self._get_backend().prepare(needed)  # type: ignore[attr-defined]
 
     def read_csv(

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import DEFAULT_BATCH_SIZE, CorruptFile
+from smallpond.common import DEFAULT_BATCH_SIZE
+from smallpond.io.arrow.file_size import FileSize, read_file_sizes
 from smallpond.io.arrow.row_range import RowRange
 from smallpond.logical.dataset import parquet_partition, parquet_sql
 from smallpond.logical.dataset.base import DataSet, check_partition_count, logger
@@ -168,32 +168,16 @@ class ParquetDataSet(DataSet):
         return self._resolved_row_ranges
 
     def _read_row_ranges(self) -> list[RowRange]:
-        from smallpond.io.arrow.footer import read_footer
-
-        filesystem = self._filesystem()
-
-        def one_range(path: str) -> RowRange | CorruptFile:
-            try:
-                footer = read_footer(path, filesystem)
-            except CorruptFile as error:
-                return error
-            return RowRange(path, footer.data_bytes, footer.num_rows, 0, footer.num_rows)
-
         paths = self.resolved_paths
-        if len(paths) <= 1:
-            found = [one_range(path) for path in paths]
-        else:
-            with ThreadPoolExecutor(min(FOOTER_THREADS_MAX, len(paths))) as pool:
-                found = list(pool.map(one_range, paths))
         ranges = []
-        for path, one in zip(paths, found, strict=True):
-            if isinstance(one, RowRange):
-                ranges.append(one)
+        for path, size in zip(paths, read_file_sizes(paths, self._filesystem()), strict=True):
+            if isinstance(size, FileSize):
+                ranges.append(RowRange(path, size.data_bytes, size.num_rows, 0, size.num_rows))
             elif not self.ignore_corrupt_files:
-                raise one
+                raise size
             else:
-                logger.warning("skipped '%s': %s", path, one.reason)
-                self.skipped_files[path] = one.reason
+                logger.warning("skipped '%s': %s", path, size.reason)
+                self.skipped_files[path] = size.reason
         if self.skipped_files:
             self._resolved_paths = [one.path for one in ranges]
         return ranges

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from smallpond.io.scratch import scratch_cursor
+from smallpond.io.url import is_url
 from smallpond.logical.node import (
     ConsolidateNode,
     DataSinkNode,
@@ -96,7 +98,8 @@ def described(sql: Sql, inputs: Sequence[Schema], udfs: Sequence[UDFContext] = (
     """The schema of a query; None when DuckDB refuses it, which its task then reports."""
     import duckdb
 
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+    own = duckdb.connect(":memory:", config={"threads": 1}) if udfs else scratch_cursor()
+    with own as connection:
         try:
             for udf in udfs:
                 udf.bind(connection)
@@ -112,7 +115,7 @@ def empty_views(connection: duckdb.DuckDBPyConnection, inputs: Sequence[Schema])
     names = []
     for index, schema in enumerate(inputs):
         columns = ", ".join(f"null::{kind} as {quoted(name)}" for name, kind in schema)
-        connection.execute(f"create view input_{index} as select {columns} where false")
+        connection.execute(f"create temp view input_{index} as select {columns} where false")
         names.append(f"input_{index}")
     return names
 
@@ -124,7 +127,9 @@ def source_schema(node: DataSourceNode) -> Schema | None:
     dataset = node.dataset
     if not dataset.paths and type(dataset).__name__ == "ParquetDataSet":
         return None
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+    remote = any(map(is_url, dataset.paths))
+    own = duckdb.connect(":memory:", config={"threads": 1}) if remote else scratch_cursor()
+    with own as connection:
         try:
             fragment = dataset.sql_query_fragment(conn=connection)
             rows = connection.execute(f"describe select * from {fragment}").fetchall()
@@ -150,10 +155,9 @@ def arrow_schema(schema: Schema) -> arrow.Schema:
 
 def schema_of_arrow(schema: arrow.Schema) -> Schema:
     """Arrow's types in DuckDB's."""
-    import duckdb
     import pyarrow as arrow
 
-    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+    with scratch_cursor() as connection:
         connection.register("given", arrow.Table.from_pylist([], schema=schema))
         rows = connection.execute("describe select * from given").fetchall()
         return tuple((str(row[0]), str(row[1])) for row in rows)

@@ -6,13 +6,12 @@ factors. The estimates choose strategies and numbers of partitions; no result de
 
 from __future__ import annotations
 
-import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from smallpond.common import SmallpondError
-from smallpond.io.arrow.footer import read_footer
+from smallpond.io.arrow.file_size import FileSize, read_file_sizes
 from smallpond.logical.dataset import DataSet, ParquetDataSet
 from smallpond.logical.node import DataSourceNode, LimitNode, Node
 from smallpond.logical.relational import (
@@ -119,13 +118,11 @@ def parquet_estimate(dataset: ParquetDataSet) -> Estimate:
     cannot be read are passed over: the task that reads them says what is wrong."""
     try:
         paths = list(dataset.resolved_paths)
-        filesystem = dataset._filesystem()
-    except (OSError, ValueError, AssertionError, NotImplementedError):
+        asked = paths[:: max(1, len(paths) // FOOTERS_READ)]
+        found = read_file_sizes(asked, dataset._filesystem())
+    except (SmallpondError, OSError, ValueError, AssertionError, NotImplementedError):
         return Estimate(0, 0)
-    footers = []
-    for path in paths[:: max(1, len(paths) // FOOTERS_READ)]:
-        with contextlib.suppress(SmallpondError, OSError, ValueError):
-            footers.append(read_footer(path, filesystem))
-    factor = len(paths) / max(1, len(footers))
-    rows = sum(footer.num_rows for footer in footers)
-    return Estimate(rows * factor, sum(footer.data_bytes for footer in footers) * factor)
+    sizes = [one for one in found if isinstance(one, FileSize)]
+    factor = len(paths) / max(1, len(sizes))
+    rows = sum(size.num_rows for size in sizes)
+    return Estimate(rows * factor, sum(size.data_bytes for size in sizes) * factor)

@@ -9,18 +9,13 @@ Invariant: every answer is conservative; `False` and `None` mean "do not touch".
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import duckdb
+from smallpond.io.scratch import scratch_cursor
 
 Tree = dict[str, Any]
-
-_lock = threading.Lock()
-_connection: duckdb.DuckDBPyConnection | None = None
 
 VOLATILE = frozenset(
     ("random", "uuid", "gen_random_uuid", "uuidv4", "uuidv7", "nextval", "setseed")
@@ -28,14 +23,9 @@ VOLATILE = frozenset(
 
 
 def parser_rows(sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
-    """Rows of a query on the parser's own connection, which holds no data."""
-    global _connection
-    with _lock:
-        if _connection is None:
-            import duckdb
-
-            _connection = duckdb.connect(":memory:", config={"threads": 1})
-        return _connection.execute(sql, parameters or []).fetchall()
+    """Rows of a query that needs no data."""
+    with scratch_cursor() as connection:
+        return connection.execute(sql, parameters or []).fetchall()
 
 
 @lru_cache(maxsize=4096)
