@@ -6,9 +6,11 @@ Each of these computes the frame if it has not been; `take` and `show` compute o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import DEFAULT_BATCH_SIZE, MissingDependency
+from smallpond.logical.dataset.damage import read_intact
 from smallpond.logical.node import DataSourceNode, Node
 
 if TYPE_CHECKING:
@@ -44,26 +46,20 @@ class Results:
         datasets = self._compute() if computed else self.limit(limit)._compute()
         rows: list[dict[str, Any]] = []
         for dataset in datasets:
-            for batch in dataset.to_batch_reader():
-                rows += batch.slice(0, limit - len(rows)).to_pylist()
-                if len(rows) >= limit:
-                    return rows
+            if len(rows) >= limit:
+                break
+            rows += read_intact(dataset, partial(first_rows, count=limit - len(rows)))
         return rows
 
     def take_all(self) -> list[dict[str, Any]]:
         """All rows as dicts."""
-        return [
-            row
-            for dataset in self._compute()
-            for batch in dataset.to_batch_reader()
-            for row in batch.to_pylist()
-        ]
+        return [row for dataset in self._compute() for row in read_intact(dataset, first_rows)]
 
     def to_arrow(self) -> arrow.Table:
         """The table as Arrow."""
         import pyarrow as arrow
 
-        tables = [dataset.to_arrow_table() for dataset in self._compute()]
+        tables = [read_intact(one, lambda one: one.to_arrow_table()) for one in self._compute()]
         # A partition for which Python code made no row has no columns either.
         told = [table for table in tables if table.num_columns] or tables[:1]
         if not told:
@@ -76,7 +72,7 @@ class Results:
         """The table as a pandas frame, its rows numbered from 0."""
         datasets = self._compute()
         if len(datasets) == 1:
-            return datasets[0].to_pandas()
+            return read_intact(datasets[0], lambda one: one.to_pandas())
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
@@ -107,7 +103,11 @@ class Results:
         self, batch_size: int = DEFAULT_BATCH_SIZE, batch_format: str = "arrow"
     ) -> Iterator[Any]:
         """The table in pieces of at most `batch_size` rows: "arrow" batches, "pandas" frames, or
-        "numpy" arrays by column."""
+        "numpy" arrays by column.
+
+        Rows that were handed out cannot be taken back: where pages of a source's file are damaged
+        this fails, also with `ignore_corrupt_files`, unless an operation comes first.
+        """
         if batch_format not in ("arrow", "pandas", "numpy"):
             raise ValueError(f"batch_format={batch_format!r}: choose arrow, pandas or numpy")
         for dataset in self._compute():
@@ -132,6 +132,16 @@ class Results:
         from smallpond.dataframe.display import rows_text
 
         print(rows_text(self.limit(n).to_arrow(), n))
+
+
+def first_rows(dataset: DataSet, count: int | None = None) -> list[dict[str, Any]]:
+    """The first `count` rows of a data set as dicts; all of them by default."""
+    rows: list[dict[str, Any]] = []
+    for batch in dataset.to_batch_reader():
+        rows += batch.slice(0, None if count is None else count - len(rows)).to_pylist()
+        if count is not None and len(rows) >= count:
+            break
+    return rows
 
 
 def is_number(kind: Any) -> bool:

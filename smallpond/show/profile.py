@@ -41,6 +41,8 @@ class NodeProfile:
     bytes_in: int
     bytes_out: int
     spilled_bytes: int
+    damaged_count: int
+    """Damaged rows and files that were left out."""
     time_skew: float | None
     """Longest run over the median run."""
     row_skew: float | None
@@ -77,6 +79,7 @@ def _profile_of(node: NodeRecord) -> NodeProfile:
         bytes_in=node.bytes_in,
         bytes_out=node.bytes_out,
         spilled_bytes=node.spilled_bytes,
+        damaged_count=node.damaged_count,
         time_skew=skew_ratio(node.elapsed_s) if longest_s >= SKEW_TIME_MIN_S else None,
         row_skew=skew_ratio(node.rows_each),
     )
@@ -102,6 +105,8 @@ def profile_line(profile: NodeProfile) -> str:
             parts.append(f"{amount} {word}")
     if profile.spilled_bytes:
         parts.append(f"{bytes_text(profile.spilled_bytes)} spilled")
+    if profile.damaged_count:
+        parts.append(f"{count_text(profile.damaged_count)} damaged left out")
     if profile.retry_count:
         parts.append(plural(profile.retry_count, "retry"))
     for ratio, word in ((profile.time_skew, "time"), (profile.row_skew, "row")):
@@ -135,6 +140,12 @@ def profile_text(record: JobRecord, now_s: float) -> str:
     head = f"{plural(tasks, 'task')} in {seconds_text(elapsed_s)}, CPU {seconds_text(cpu_s)}"
     if elapsed_s > 0:
         head += f" ({cpu_s / elapsed_s:.1f} cores)"
+    lines += [
+        f"{one.name}: {count_text(one.damaged_count)} damaged rows or files left out; the log "
+        "names them"
+        for one in profiles
+        if one.damaged_count
+    ]
     return "\n".join([head, *lines])
 
 

@@ -39,6 +39,7 @@ SPAN_COUNT_MAX = 200_000
 SUCCEEDED = "SUCCEED"
 """Name of the status of a run that succeeded (`WorkStatus.SUCCEED`)."""
 RUNNING = "RUNNING"
+SKIPPED_METRIC = "num skipped rows or files"
 LOST = "LOST"
 """Status of a run that was still open when its plan ended: its worker died or it was cancelled."""
 
@@ -79,6 +80,8 @@ class NodeRecord:
     bytes_in: int = 0
     bytes_out: int = 0
     spilled_bytes: int = 0
+    damaged_count: int = 0
+    """Rows and files that were left out because they are damaged."""
     busy_s: float = 0.0
     """Sum of `elapsed_s`."""
     cpu_s: float = 0.0
@@ -243,6 +246,7 @@ class JobRecord:
         node.bytes_in += max(0, event.bytes_in)
         node.bytes_out += max(0, event.bytes_out)
         node.spilled_bytes += spilled_bytes(event.metrics)
+        node.damaged_count += int(event.metrics.get(SKIPPED_METRIC, 0))
         node.busy_s += event.elapsed_s
         node.elapsed_s.append(event.elapsed_s)
         node.rows_each.append(max(0, event.rows_in) or max(0, event.rows_out))

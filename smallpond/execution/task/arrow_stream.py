@@ -225,7 +225,9 @@ class ArrowStreamTask(ExecSqlQueryMixin, Task):
                 self.runtime_state.last_batch_indices = None
             try:
                 outputs = self._call_process(self.ctx.set_current_task(self), readers)
-                return self._dump_all(outputs)
+                done = self._dump_all(outputs)
+                self.note_skipped(conn)
+                return done
             except arrow.lib.ArrowMemoryError as error:
                 raise OutOfMemory(f"{self.key} ran out of memory in Arrow: {error}") from error
 

@@ -135,7 +135,11 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
 
         self.add_elapsed_time()
         dataset = self.input_datasets[0]
-        empty_input = isinstance(dataset, ParquetDataSet) and not dataset.num_files
+        empty_input = (
+            isinstance(dataset, ParquetDataSet)
+            and not dataset.num_files
+            and not dataset.skipped_files  # Then the columns are known, and files are to be told.
+        )
         if empty_input or self.skip_when_any_input_empty:
             root = self.runtime_output_abspath
             self.partitioned_datasets = [

@@ -43,6 +43,10 @@ class PythonScriptTask(ExecSqlQueryMixin, Task):
         )
         self.process_func = process_func
 
+    def clean_complex_attrs(self) -> None:
+        self.process_func = None
+        super().clean_complex_attrs()
+
     def process(
         self, runtime_ctx: RuntimeContext, input_datasets: list[DataSet], output_path: str
     ) -> bool:
@@ -57,9 +61,10 @@ class PythonScriptTask(ExecSqlQueryMixin, Task):
             self.add_elapsed_time()
             if self.skip_when_any_input_empty:
                 return True
-            return self.process(
+            done = self.process(
                 self.ctx.set_current_task(self), self.input_datasets, self.runtime_output_abspath
             )
+            self.note_skipped(None)
+            return done
         finally:
-            self.process_func = None
             self.dataset = FileSet(["*"], root_dir=self.final_output_abspath)

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import INPUT_VIEW_PREFIX, MB, OutOfMemory, round_up
+from smallpond.execution.task import limits
 from smallpond.execution.task.base import Task
 
 if TYPE_CHECKING:
@@ -165,6 +166,31 @@ class ExecSqlQueryMixin(Task):
         if rows and len(rows) == 1 and len(rows[0]) == 1 and isinstance(rows[0][0], int):
             metrics["num output rows"] = rows[0][0]
         return metrics
+
+    def run_whole(self) -> bool:
+        """run(); once more without the damaged files if it failed because of them and may."""
+        from smallpond.logical.dataset.damage import leave_out_damaged
+
+        try:
+            return self.run()
+        except Exception as error:
+            if not leave_out_damaged(self.input_datasets, error):
+                raise
+        self._begin_again()
+        return self.run()
+
+    def _begin_again(self) -> None:
+        """Forget a run that failed, to run again in this attempt on other files.
+
+        Batch numbers then mean other rows, so no checkpoint counts, and none is sent.
+        """
+        limits.folder_remove(self.runtime_output_abspath)
+        limits.folder_make(self.runtime_output_abspath)
+        self.perf_metrics.clear()
+        self.runtime_state = None
+        self.exec_cq = None
+        self._np_randgen = None
+        self._py_randgen = None
 
     def note_skipped(
         self,

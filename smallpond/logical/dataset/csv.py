@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import SmallpondError
+from smallpond.common import DEFAULT_BATCH_SIZE, SmallpondError
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.skipped import Skipped
 from smallpond.logical.dataset.sql import (
@@ -27,6 +27,7 @@ from smallpond.logical.dataset.sql import (
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 SNIFFED_FILES_MAX = 32
 # Bad rows of one file that are remembered; all of them are left out.
@@ -36,7 +37,7 @@ REJECTS_MAX = 10_000
 class CsvDataSet(DataSet):
     """Rows of delimited text."""
 
-    not_identity = DataSet.not_identity | {"_sniffed"}
+    not_identity = DataSet.not_identity | {"_sniffed", "_reader"}
 
     def __init__(
         self,
@@ -81,6 +82,11 @@ class CsvDataSet(DataSet):
         self.ignore_errors = ignore_errors
         self.options = dict(options or {})
         self._sniffed: dict[str, Any] | None = None
+        # The connection that read the data set for somebody who gave none: it knows the bad rows.
+        self._reader: duckdb.DuckDBPyConnection | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_reader": None}
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> CsvDataSet:
@@ -108,6 +114,7 @@ class CsvDataSet(DataSet):
 
     def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
         """The rows that did not fit; each once, however often the query scanned the files."""
+        conn = conn or self._reader
         if not self.ignore_errors or conn is None:
             return []
         mine = set(self.resolved_paths)
@@ -171,6 +178,30 @@ class CsvDataSet(DataSet):
         kept = self._sniffed if paths is not None and root_dir is None else None
         super().reset(paths, root_dir, recursive)
         self._sniffed = kept
+        self._reader = None
+
+    def to_arrow_table(
+        self,
+        max_workers: int = 16,
+        filesystem: Any = None,
+        conn: duckdb.DuckDBPyConnection | None = None,
+    ) -> pa.Table:
+        """All rows, by DuckDB."""
+        return super().to_arrow_table(max_workers, filesystem, self._reading(conn))
+
+    def to_batch_reader(
+        self,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        filesystem: Any = None,
+        conn: duckdb.DuckDBPyConnection | None = None,
+    ) -> pa.RecordBatchReader:
+        """All rows in batches, by DuckDB."""
+        return super().to_batch_reader(batch_size, filesystem, self._reading(conn))
+
+    def _reading(self, conn: duckdb.DuckDBPyConnection | None) -> duckdb.DuckDBPyConnection:
+        if conn is None:
+            conn = self._reader = open_connection()
+        return conn
 
     def sql_query_fragment(
         self, filesystem: Any = None, conn: duckdb.DuckDBPyConnection | None = None

@@ -61,7 +61,8 @@ class ParquetDataSet(DataSet):
             generated_columns: `filename` and `file_row_number`, where wanted.
             hive_partitioning: whether `key=value` directories are columns; None: if all files have
                 them.
-            ignore_corrupt_files: leave out files whose footer is damaged; see `skipped_files`.
+            ignore_corrupt_files: leave out damaged files; see `skipped_files`. Damage behind a
+                sound footer shows while reading; see `damage.py` for who then reads again.
         """
         super().__init__(
             paths, root_dir, recursive, columns, union_by_name, storage_options=storage_options
@@ -226,9 +227,12 @@ class ParquetDataSet(DataSet):
         return damaged_files(self, deep)
 
     def leave_out_damaged_files(self, deep: bool = True) -> dict[str, str]:
-        """Go on without the damaged files; returns what `verify` said of them."""
+        """Go on without the damaged files; returns what `verify` said of those not yet left out."""
+        known = set(self.skipped_files)
         damaged = self.verify(deep)
         self.ignore_corrupt_files = True
+        if self._schema_if_empty is None:
+            self._schema_if_empty = self.arrow_schema
         self._resolved_row_ranges = [
             one for one in self.resolved_row_ranges if one.path not in damaged
         ]
@@ -236,7 +240,7 @@ class ParquetDataSet(DataSet):
         self._resolved_num_rows = None
         self._partitions = {}
         self.skipped_files |= damaged
-        return damaged
+        return {path: reason for path, reason in damaged.items() if path not in known}
 
     def prune(self, condition: str) -> ParquetDataSet:
         """Only the files whose hive columns can satisfy the SQL condition."""
@@ -285,7 +289,8 @@ class ParquetDataSet(DataSet):
         parts = super()._split_by_files(npartition, random_shuffle)
         for part in parts:
             part._hive = hive
-            if not part.paths:
+            # All files of a part may turn out to be damaged.
+            if not part.paths or self.ignore_corrupt_files:
                 part._schema_if_empty = self.arrow_schema
         return parts
 
@@ -303,6 +308,8 @@ class ParquetDataSet(DataSet):
                 self.with_row_ranges(part)
                 for part in RowRange.partition_by_rows(ranges, npartition)
             ]
+            # One of them tells what was left out.
+            self._partitions[key][0].skipped_files = dict(self.skipped_files)
         parts: list[ParquetDataSet] = self._partitions[key]
         return parts
 

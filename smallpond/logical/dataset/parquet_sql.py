@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import ColumnNotFound, SmallpondError
+from smallpond.common import ColumnNotFound, CorruptFile, SmallpondError
 from smallpond.io.arrow.footer import file_missing, read_footer
 from smallpond.io.arrow.row_range import RowRange
 from smallpond.io.url import is_url
@@ -164,13 +164,14 @@ def arrow_schema(dataset: ParquetDataSet) -> pa.Schema | None:
     """All columns that reading gives, with wide strings; None if there is no file."""
     import pyarrow as pa
 
-    if not dataset.resolved_paths:
+    file_schema = _file_schema(dataset) if dataset.resolved_paths else None
+    if file_schema is None:
         return dataset._schema_if_empty
     hive = dataset.hive
     kinds = {FILE_NAME: pa.large_string(), ROW_NUMBER: pa.int64()}
     kinds |= {name: hive.arrow_type(name) for name in hive.types}
     constants = _constant_names(dataset)
-    fields = [field for field in _file_schema(dataset) if field.name not in constants]
+    fields = [field for field in file_schema if field.name not in constants]
     fields += [pa.field(name, kinds[name]) for name in constants]
     if not dataset.columns or "*" in dataset.columns:
         return pa.schema(fields)
@@ -182,28 +183,34 @@ def arrow_schema(dataset: ParquetDataSet) -> pa.Schema | None:
     return pa.schema([by_name[name] for name in wanted])
 
 
-def _file_schema(dataset: ParquetDataSet) -> pa.Schema:
-    """The columns of the files: those of the first, or of all of them if they may differ."""
+def _file_schema(dataset: ParquetDataSet) -> pa.Schema | None:
+    """The columns of the files: those of the first, or of all of them if they may differ.
+
+    None if all files are damaged and may be.
+    """
     import pyarrow as pa
 
     from smallpond.io.arrow.types import convert_types_to_large_string
 
     filesystem = dataset._filesystem()
-    if dataset.ignore_corrupt_files or dataset.union_by_name:
-        # Of damaged files only the row ranges are free.
-        paths = list(dict.fromkeys(one.path for one in dataset.resolved_row_ranges))
-    else:
-        paths = dataset.resolved_paths
-    if not dataset.union_by_name:
-        paths = paths[:1]
-    schemas = list(dict.fromkeys(read_footer(path, filesystem).schema for path in paths))
+    schemas: dict[pa.Schema, None] = {}
+    for path in dataset.resolved_paths:
+        try:
+            schemas[read_footer(path, filesystem).schema] = None
+        except CorruptFile:
+            if not dataset.ignore_corrupt_files:
+                raise
+        if schemas and not dataset.union_by_name:
+            break
+    if not schemas:
+        return None
     wide = [convert_types_to_large_string(schema) for schema in schemas]
     return wide[0] if len(wide) == 1 else pa.unify_schemas(wide, promote_options="permissive")
 
 
 def _by_duckdb(dataset: ParquetDataSet) -> bool:
     """Whether the columns hold something that only SQL understands."""
-    schema = {field.name for field in _file_schema(dataset)} if dataset.resolved_paths else set()
+    schema = {field.name for field in _file_schema(dataset) or ()}
     schema |= set(dataset.hive.types)
     return any(name not in schema and not is_plain_name(name) for name in dataset.columns or [])
 

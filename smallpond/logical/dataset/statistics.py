@@ -14,11 +14,14 @@ from smallpond.io.arrow.footer import (
     read_column_statistics,
     read_footer,
 )
+from smallpond.io.arrow.row_range import RowRange
 
 if TYPE_CHECKING:
     from smallpond.logical.dataset.parquet import ParquetDataSet
 
 THREADS_MAX = 32
+# Decoding takes memory, and a task has few cores.
+DECODE_THREADS_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -83,28 +86,43 @@ def _columns_of(
 
 
 def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
-    """The files that cannot be read, with the reason; footers only, or (deep) every page."""
+    """The files that cannot be read, with the reason; footers only, or (deep) every page.
+
+    Of a file that the data set has in parts, only those are decoded.
+    """
+    import pyarrow as pa
+
     from smallpond.io.arrow.reader import build_batch_reader_from_files
 
     filesystem = dataset._filesystem()
+    parts: dict[str, list[RowRange]] = {}
+    for one in dataset._resolved_row_ranges or []:
+        parts.setdefault(one.path, []).append(one)
 
     def damage(path: str) -> str | None:
         try:
             rows = read_footer(path, filesystem).num_rows
             if deep:
-                reader = build_batch_reader_from_files([path], filesystem=filesystem)
-                decoded = sum(batch.num_rows for batch in reader)
+                ranges = parts.get(path) or [RowRange(path, 0, rows, 0, rows)]
+                reader = build_batch_reader_from_files(ranges, filesystem=filesystem)
+                decoded = 0
+                for batch in reader:
+                    # DuckDB refuses text that is not UTF-8; Arrow only looks when it is asked.
+                    batch.validate(full=True)
+                    decoded += batch.num_rows
+                rows = sum(one.num_rows for one in ranges)
                 if decoded != rows:
                     return f"'{path}' has {decoded} rows, its footer says {rows}"
         except CorruptFile as error:
             return error.reason or str(error)
-        except DataNotFound as error:
+        except (DataNotFound, pa.ArrowException, OSError) as error:
             return str(error)
         return None
 
     paths = [*dataset.resolved_paths, *dataset.skipped_files]
     if not paths:
         return {}
-    with ThreadPoolExecutor(min(THREADS_MAX, len(paths))) as pool:
+    threads = DECODE_THREADS_MAX if deep else THREADS_MAX
+    with ThreadPoolExecutor(min(threads, len(paths))) as pool:
         found = zip(paths, pool.map(damage, paths), strict=True)
         return {path: reason for path, reason in found if reason is not None}

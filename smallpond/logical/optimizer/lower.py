@@ -207,6 +207,9 @@ class Lowering:
             dataset = source.dataset
             if not isinstance(dataset, ParquetDataSet) or (dataset.paths and dataset.hive):
                 return self.written(stage, node)
+            if dataset.ignore_corrupt_files:
+                # Which files are damaged shows when they are read.
+                return self.written(stage, node)
         return stage
 
     def as_divisible(self, stage: Stage, node: Node) -> Stage:

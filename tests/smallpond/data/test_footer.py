@@ -120,6 +120,15 @@ def test_damage_in_the_middle_is_found_by_looking(files: Path) -> None:
     assert list(dataset.skipped_files) == [str(path)]
 
 
+def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
+    """Goal: what DuckDB refuses to read is found, though Arrow reads it. Oracle: the file."""
+    text = pa.array([b"\xff\xfe"]).view(pa.string())
+    path = write(tmp_path / "x.parquet", pa.table({"s": text}))
+    dataset = ParquetDataSet(path, ignore_corrupt_files=True)
+    assert list(dataset.leave_out_damaged_files()) == [path]
+    assert dataset.leave_out_damaged_files() == {}, "it is left out already"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """Goal: a missing file is no damaged one. Oracle: the kind of error."""
     with pytest.raises(DataNotFound):
