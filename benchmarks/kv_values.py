@@ -88,6 +88,7 @@ def measured(namespace: Any, label: str, size: int, context: Context) -> dict[st
 
         return Done(total, usage.use(context.servers, work), taken)
 
+    usage.rest(context.servers)
     done = {"put": each(put), "get": each(get)}
     if buffers[-1].tobytes() != value:
         raise SystemExit("a value came back wrong")

@@ -25,6 +25,7 @@ from benchmarks import (
     sdk_overwrites,
     sdk_sequential,
     sdk_small_reads,
+    usage,
 )
 from benchmarks.report import Context, Row, as_json, print_table
 from benchmarks.usage import Servers
@@ -71,6 +72,7 @@ def measure(
         for name, family in families(cluster.address, directory, context).items():
             if not only or name in only:
                 console.print(f"measuring: {name}")
+                usage.rest(context.servers)
                 rows += family()
     finally:
         cluster.stop()

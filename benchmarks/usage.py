@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+REST_S = 0.5
+REST_TIMEOUT_S = 60.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -79,10 +81,28 @@ def written_bytes(servers: Servers, work: Callable[[], Any]) -> float:
     cache, however few of their bytes reach the disk. Other writers of the device are counted, too.
     """
     os.sync()
-    before = _device_written_bytes(servers.directory)
+    before = _device_activity(servers.directory)[1]
     work()
     os.sync()
-    return (_device_written_bytes(servers.directory) - before) / servers.disk_count
+    return (_device_activity(servers.directory)[1] - before) / servers.disk_count
+
+
+def rest(servers: Servers) -> None:
+    """Waits until the disk has done what was asked of it before, so that no row pays for another.
+
+    At rest is a device with nothing under way that has written nothing for half a second; a minute
+    is enough for what the kernel and the servers put off.
+    """
+    os.sync()
+    deadline = time.monotonic() + REST_TIMEOUT_S
+    quiet_since, written = time.monotonic(), -1
+    while time.monotonic() < deadline:
+        under_way, written_now = _device_activity(servers.directory)
+        if under_way or written_now != written:
+            quiet_since, written = time.monotonic(), written_now
+        elif time.monotonic() - quiet_since >= REST_S:
+            return
+        time.sleep(0.05)
 
 
 def total(usages: list[Usage]) -> Usage:
@@ -131,9 +151,11 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
-def _device_written_bytes(directory: Path | None) -> int:
+def _device_activity(directory: Path | None) -> tuple[int, int]:
+    """Requests under way, and bytes written since the machine started."""
     if directory is None:
         raise ValueError("a cluster is on some device")
     device = directory.stat().st_dev
     path = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
-    return int(path.read_text().split()[6]) * 512
+    fields = path.read_text().split()
+    return int(fields[8]), int(fields[6]) * 512
