@@ -42,8 +42,12 @@ class Results:
 
     def take(self, limit: int) -> list[dict[str, Any]]:
         """The first rows as dicts, computing no more than it takes."""
-        computed = self.is_computed() or isinstance(self.plan, DataSourceNode)
-        datasets = self._compute() if computed else self.limit(limit)._compute()
+        if self.is_computed():
+            datasets = self._compute()
+        elif isinstance(self.plan, DataSourceNode):
+            datasets = [self.plan.dataset]
+        else:
+            datasets = self.limit(limit)._compute()
         rows: list[dict[str, Any]] = []
         for dataset in datasets:
             if len(rows) >= limit:

@@ -57,6 +57,8 @@ class DataSet:
 
     # Whether a directory among the paths stands for the files in it.
     expands_directories = True
+    # Whether Python reads the rows, by one core a task, and not DuckDB by all.
+    read_by_python = False
     # Whether a pattern without a match is an error.
     patterns_must_match = True
     # What names the files or was found out about them, but is not what decides the rows.

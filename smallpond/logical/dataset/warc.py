@@ -26,6 +26,7 @@ class WarcDataSet(DataSet):
     """The responses in WARC files; columns `url`, `domain`, `date` and `content`."""
 
     not_identity = DataSet.not_identity | {"skipped_files"}
+    read_by_python = True
 
     def __init__(
         self,
@@ -63,6 +64,17 @@ class WarcDataSet(DataSet):
             ignore_corrupt_files=any(part.ignore_corrupt_files for part in parts),
             storage_options=parts[0].storage_options,
         )
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns, which no file decides."""
+        import pyarrow as pa
+
+        from smallpond.io.arrow.types import filter_schema
+
+        text = pa.large_string()
+        fields = [("url", text), ("domain", text), ("date", text), ("content", pa.large_binary())]
+        return filter_schema(pa.schema(fields), self.columns)
 
     @property
     def num_rows(self) -> int:
@@ -111,19 +123,8 @@ class WarcDataSet(DataSet):
         import pyarrow as pa
 
         from smallpond.io.arrow.reader import rechunked
-        from smallpond.io.arrow.types import filter_schema
 
-        schema = filter_schema(
-            pa.schema(
-                [
-                    ("url", pa.large_string()),
-                    ("domain", pa.large_string()),
-                    ("date", pa.large_string()),
-                    ("content", pa.large_binary()),
-                ]
-            ),
-            self.columns,
-        )
+        schema = self.arrow_schema
         batches = self._batches(schema, self._filesystem(filesystem))
         return pa.RecordBatchReader.from_batches(
             schema, rechunked(batches, batch_size, BATCH_BYTES_MAX)

@@ -61,13 +61,10 @@ class ExchangeLowering(Lowering):
         wanted = math.ceil(size / self.settings.exchange_rows_bytes)
         return max(1, min(max(wanted, min(cores, math.ceil(size / 2**20))), 4096))
 
-    def lowered(self, node: Node) -> Stage:
-        if isinstance(node, DataSourceNode):
-            return self.source(node)
-        return super().lowered(node)
-
     def source(self, node: DataSourceNode) -> Stage:
         """A source dealt to partitions by ranges of rows."""
+        if node.dataset.read_by_python:
+            return super().source(node)
         count = self.partitions(node)
         if count == 1:
             return plain(node)

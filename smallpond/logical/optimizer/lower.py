@@ -53,6 +53,8 @@ from smallpond.logical.relational import (
 )
 from smallpond.logical.relational.write import FileWriteNode
 
+# Files differ in size, so there are more tasks than cores.
+FILE_TASKS_PER_CORE = 4
 UNORDERED = (AggregateNode, DistinctNode, JoinNode, RandomOrderNode)
 # Options of a SQL node that other queries may share a task with.
 FUSABLE_DEFAULTS = {
@@ -118,8 +120,21 @@ class Lowering:
         if isinstance(node, SqlEngineNode):
             return self.sql(node)
         if isinstance(node, DataSourceNode):
-            return plain(node)
+            return self.source(node)
         return self.other(node)
+
+    def source(self, node: DataSourceNode) -> Stage:
+        """A source as it is; what one core reads, as tasks over some of its files each."""
+        cores = self.settings.cpus * self.settings.machines
+        if not node.dataset.read_by_python or cores < 2:
+            return plain(node)
+        count = min(node.dataset.num_files, FILE_TASKS_PER_CORE * cores)
+        if count < 2:
+            return plain(node)
+        split = EvenlyDistributedPartitionNode(node.ctx, (node,), count)
+        split.location = node.location
+        self.notes.append(f"scan: {node!r} is read by {count} tasks")
+        return composed(Sql.concat("select * from ", Sql.input(0)), [plain(split, count)], node)
 
     def shared(self, node: Node, stage: Stage) -> Stage:
         """Rows that several nodes read are made once: in one task by name, else by a cut."""
@@ -232,7 +247,7 @@ class Lowering:
             return stage
         if "cpu_limit" in getattr(node, "options", {}):
             return stage
-        return scattered(stage, cores, self.settings)
+        return scattered(self.as_divisible(stage, node), cores, self.settings)
 
 
 def scattered(stage: Stage, count: int, settings: OptimizerSettings) -> Stage:

@@ -127,6 +127,9 @@ def source_schema(node: DataSourceNode) -> Schema | None:
     dataset = node.dataset
     if not dataset.paths and type(dataset).__name__ == "ParquetDataSet":
         return None
+    if dataset.read_by_python and hasattr(dataset, "arrow_schema"):
+        # Asking DuckDB would read all of it.
+        return schema_of_arrow(dataset.arrow_schema)
     remote = any(map(is_url, dataset.paths))
     own = duckdb.connect(":memory:", config={"threads": 1}) if remote else scratch_cursor()
     with own as connection:

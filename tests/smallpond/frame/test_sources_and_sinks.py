@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +14,9 @@ import pytest
 from smallpond.common import InvalidArgument
 from smallpond.dataframe import DataFrame, Session
 from smallpond.dataframe.run import TaskFailed
+from smallpond.logical.dataset import WarcDataSet
 from tests.smallpond.data.test_warc import record, response
+from tests.smallpond.frame.conftest import SessionMaker
 from tests.smallpond.frame.oracle import assert_same_bag, rows_of
 
 T = pa.table(
@@ -141,6 +145,61 @@ def test_web_archives(sp: Session, tmp_path: Path) -> None:
     (tmp_path / "x.warc.gz").write_bytes(gzip.compress(data))
     found = sp.read_warc(str(tmp_path / "*.warc.gz")).map("url, content").take_all()
     assert [(row["url"], row["content"]) for row in found] == pages
+
+
+def test_web_archives_are_read_by_many_tasks(
+    make_session: SessionMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: Python parses archives, so their files are spread over the cores. Method: note which
+    files are parsed in which tasks. Oracle: the rows; each file once; none while planning.
+    """
+    pages = [(f"http://{i % 3}.example/{i}", b"page %d" % i) for i in range(30)]
+    for number in range(10):
+        part = pages[number * 3 : number * 3 + 3]
+        data = b"".join(record("response", url, response(body)) for url, body in part)
+        (tmp_path / f"{number}.warc.gz").write_bytes(gzip.compress(data))
+    parsed: list[str] = []
+    original = WarcDataSet._rows
+
+    def rows(self: WarcDataSet, path: str, *args: Any) -> Any:
+        parsed.append(path)
+        return original(self, path, *args)
+
+    monkeypatch.setattr(WarcDataSet, "_rows", rows)
+    files = sorted(str(path) for path in tmp_path.glob("*.warc.gz"))
+    frames: list[tuple[int, Callable[[DataFrame], DataFrame]]] = [
+        (30, lambda pond: pond),
+        (11, lambda pond: pond.filter("url like '%.example/1%'").map("url, content")),
+        (3, lambda pond: pond.group_by("domain").count()),
+        (30, lambda pond: pond.map_batches(lambda table: table)),
+    ]
+    for mode in ("single", "exchange"):
+        for count, made in frames:
+            sp = make_session(lowering=mode, num_workers=2)
+            pond = sp.read_warc(str(tmp_path / "*.warc.gz"))
+            assert pond.columns == ["url", "domain", "date", "content"]
+            frame = made(pond)
+            frame.compute()
+            assert sorted(parsed) == files
+            assert sp.view.record.task_count > 8, frame.explain()
+            assert frame.count() == count
+            if frame.columns[-1] == "content":
+                found = {(row["url"], row["content"]) for row in frame.take_all()}
+                assert len(found) == count and found <= set(pages)
+            parsed.clear()
+            assert len(pond.take(2)) == 2
+            assert len(parsed) == len(set(parsed)), "no file is read twice"
+            parsed.clear()
+
+
+def test_python_reads_much_text(make_session: SessionMaker, tmp_path: Path) -> None:
+    """Goal: rows of text for a Python function are dealt to the cores. Oracle: the rows."""
+    lines = [f"{number} {'x' * 700}" for number in range(3000)]
+    (tmp_path / "x.txt").write_text("\n".join(lines) + "\n")
+    sp = make_session(num_workers=2)
+    frame = sp.read_text(str(tmp_path / "x.txt"))
+    numbers = frame.map(lambda row: {"n": int(row["text"].split()[0])})
+    assert sorted(row["n"] for row in numbers.take_all()) == list(range(3000))
 
 
 def test_damaged_files(sp: Session, tmp_path: Path) -> None:
