@@ -94,6 +94,10 @@ crash-soak: build ## Kill processes under load for MINUTES (default 30)
 store-soak: ## Kill a process that writes to a chunk store, at random moments, for MINUTES (default 30)
 	FIREPOND_TEST_KILL_MINUTES=$(or $(MINUTES),30) cargo test --release -p firepond-storage --test store -- kill --nocapture
 
+.PHONY: smallpond-soak
+smallpond-soak: build ## Kill smallpond jobs and resume them for MINUTES (default 30)
+	FIREPOND_SOAK_MINUTES=$(or $(MINUTES),30) $(PYTHON) -m pytest -q -s tests/smallpond/frame/test_kill_drill.py --timeout 100000
+
 .PHONY: clean
 clean: ## Remove everything that was built; clusters and their data stay
 	rm -rf target build dist .venv .mypy_cache .ruff_cache .pytest_cache $(NATIVE) $(SIMULATOR)
