@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 class TaskFailed(SmallpondError, RuntimeError):
     """A job ended because one of its tasks failed; the message is the task's report."""
 
+    error: BaseException | None = None
+    """The task's own error. Not the cause: Python would print both, and the report tells it."""
+
 
 def computed(session: Session, frames: Sequence[DataFrame]) -> list[list[DataSet]]:
     """The data sets of the frames, one for each partition; computes what has not been."""
@@ -144,12 +147,10 @@ def replan(session: Session) -> None:
 
 
 def failure_of(scheduler: Scheduler) -> Exception:
-    """The error to raise: the task's own as the cause, its report as the message."""
+    """The error to raise, with the task's report as the message."""
     from smallpond.show import failure_report
 
     error, task = scheduler.failure, scheduler.failed_task
-    report = failure_report(task) if task is not None else ""
-    text = f"{error}\n{report}" if report else str(error)
-    failed = TaskFailed(text)
-    failed.__cause__ = error
+    failed = TaskFailed(str(error) if task is None else failure_report(task, error=error))
+    failed.error = error
     return failed

@@ -249,7 +249,7 @@ def _run_watched(scheduler: Scheduler, view: JobView) -> None:
     with view.watch(scheduler):
         scheduler.run()
     if scheduler.failed_task is not None:
-        logger.error("%s", failure_report(scheduler.failed_task))
+        logger.error("%s", failure_report(scheduler.failed_task, error=scheduler.failure))
 
 
 def _scheduler(exec_plan: ExecutionPlan, options: SimpleNamespace) -> Scheduler:

@@ -30,9 +30,14 @@ NEXT_IN_CHAIN = re.compile(
 FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<name>.+)$')
 
 
-def failure_report(task: Any, dump_path: str | None = None) -> str:
-    """The report of a task that failed; `dump_path` is where it was dumped, if it was."""
-    error = task.exception
+def failure_report(
+    task: Any, dump_path: str | None = None, error: BaseException | None = None
+) -> str:
+    """The report of a task that failed; `dump_path` is where it was dumped, if it was.
+
+    `error` is what ended the job where that is not the task's own exception.
+    """
+    error = error or task.exception
     rows = [("made at", _location_text(task.location))]
     partition = [
         str(info)
@@ -46,7 +51,7 @@ def failure_report(task: Any, dump_path: str | None = None) -> str:
     if worker and worker != "unknown":
         rows.append(("ran on", f"{worker}, {seconds_text(task.elapsed_time)}"))
     if error is not None:
-        rows.append(("root cause", "\n".join(_cause_lines(error))))
+        rows += _error_rows(error)
         place = user_frame(error)
         if place is not None:
             rows.append(("raised at", _source_text(*place)))
@@ -120,7 +125,9 @@ def _cause_text(error: BaseException) -> list[str]:
 
 def _is_users(path: str) -> bool:
     foreign = ("<frozen", sys.base_prefix + "/lib", *OWN_FOLDERS)
-    return not path.startswith(foreign) and "site-packages" not in path
+    # Compiled packages name their sources, which are not here.
+    installed = "site-packages" in path or path.endswith((".pyx", ".pxi"))
+    return not path.startswith(foreign) and not installed
 
 
 def _headline(task: Any, error: BaseException | None) -> str:
@@ -130,8 +137,32 @@ def _headline(task: Any, error: BaseException | None) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    lines = _message_lines(error)
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _error_rows(error: BaseException) -> Iterator[tuple[str, str]]:
+    """What the headline does not say of the error, and then of its root cause: no line twice."""
+    said = set(_message_lines(error)[:1])
+    for name, lines in (
+        ("error", _shortened(_message_lines(error))),
+        ("root cause", _cause_lines(error)),
+    ):
+        new = [one for one in lines if one.strip() and not {one, one.partition(": ")[2]} & said]
+        said.update(lines)
+        if new:
+            yield name, "\n".join(new)
+
+
+def _message_lines(error: BaseException) -> list[str]:
+    return str(error).strip().splitlines()
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    kept = lines[:CAUSE_LINES_MAX]
+    if len(lines) > len(kept):
+        kept.append(f"... and {plural(len(lines) - len(kept), 'more line')}")
+    return kept
 
 
 def _cause_lines(error: BaseException) -> list[str]:
@@ -143,11 +174,8 @@ def _cause_lines(error: BaseException) -> list[str]:
     if frames and travelled[frames[-1] + 1 :]:
         # The chain did not travel, its text did: what stands below the innermost frame.
         lines = travelled[frames[-1] + 1 :]
-    kept = lines[:CAUSE_LINES_MAX]
-    if len(lines) > len(kept):
-        kept.append(f"... and {plural(len(lines) - len(kept), 'more line')}")
     notes = getattr(cause, "__notes__", None) or []
-    return kept + [line for note in notes for line in str(note).splitlines()]
+    return _shortened(lines) + [line for note in notes for line in str(note).splitlines()]
 
 
 def _location_text(location: str | None) -> str:

@@ -128,5 +128,7 @@ def _is_permanent(error: BaseException | None) -> bool:
 
 def _what_happened(attempt: Task) -> str:
     if attempt.exception is not None:
-        return f"{type(attempt.exception).__name__}: {attempt.exception}"
+        # One line: the rest, such as the query, is in the report and where it was raised.
+        first, *_ = str(attempt.exception).strip().splitlines() or [""]
+        return f"{type(attempt.exception).__name__}: {first}"
     return "run() returned False"

@@ -101,11 +101,12 @@ def file_missing(path: str) -> DataNotFound:
 
 def corrupt_file(path: str, reason: object) -> CorruptFile:
     """The error for a file that cannot be read as Parquet."""
+    reason = " ".join(str(reason).split())  # Arrow breaks its lines.
     error = CorruptFile(
         f"'{path}' cannot be read as Parquet: {reason}; write it again, "
         "or skip such files with ignore_corrupt_files=True"
     )
-    error.reason = str(reason)
+    error.reason = reason
     return error
 
 

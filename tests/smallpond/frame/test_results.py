@@ -11,6 +11,7 @@ import pytest
 
 from smallpond.common import MissingDependency
 from smallpond.dataframe import Session
+from smallpond.dataframe.run import TaskFailed
 from smallpond.logical.udf import UDFType, udf
 
 T = pa.table({"a": list(range(10)), "s": [f"row {i}" for i in range(10)]})
@@ -170,3 +171,15 @@ def test_draws_are_independent(sp: Session) -> None:
     assert first != second and one.to_arrow() == first
     one, two = t.random_shuffle(), t.random_shuffle()
     assert one.to_arrow() != two.to_arrow()
+
+
+def test_a_failure_is_told_once(sp: Session) -> None:
+    """Goal: nobody reads the same line twice. Oracle: the lines of the error."""
+    with pytest.raises(TaskFailed) as failed:
+        sp.from_items([{"a": "x"}]).map("a::int as a").take_all()
+    lines = [line.strip() for line in str(failed.value).splitlines()]
+    assert len(lines) == len(set(lines))
+    assert str(failed.value).count("Could not convert") == 1
+    assert "failed to run query" in str(failed.value)
+    # What is not caught is printed with its causes.
+    assert failed.value.__cause__ is None and "Could not convert" in str(failed.value.error)

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,28 @@ def test_report_says_all_that_is_needed(tmp_path: Path) -> None:
     assert "return int(text)  # the line that raises" in report
     assert "-m smallpond.execution.task" in report
     assert task.ctx.log_root in report
+
+
+def test_a_report_says_nothing_twice(tmp_path: Path) -> None:
+    """Goal: one place for each fact. Method: an error whose text begins as its cause's, one that is
+    its own cause, and one that travelled. Oracle: how often each line of theirs is there.
+    """
+    task = failed_task(tmp_path)
+    first, second, third = "no such column", "LINE 1: select x", "failed to run query"
+    try:
+        try:
+            raise ValueError(f"{first}\n{second}")
+        except ValueError as cause:
+            raise RuntimeError(f"{cause}\n{third}") from cause
+    except RuntimeError as error:
+        wrapped = error
+    wrapped.task_traceback = "".join(traceback.format_exception(wrapped))  # type: ignore[attr-defined]
+    travelled = pickle.loads(pickle.dumps(wrapped))
+    for one in (wrapped, wrapped.__cause__, travelled):
+        task.exception = one
+        report = failure_report(task)
+        assert report.count(first) == report.count(second) == 1, report
+        assert report.count(third) == (one is not wrapped.__cause__), report
 
 
 def test_report_after_the_exception_travelled(tmp_path: Path) -> None:

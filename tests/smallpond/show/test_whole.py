@@ -126,7 +126,7 @@ def test_a_failing_script_says_where_and_how_to_replay(tmp_path: Path) -> None:
     report = failed.stderr
     assert f"{script}:9" in report
     assert 'return {"share": 100 // (50 - row["id"])}' in report
-    assert "root cause    ZeroDivisionError" in report
+    assert report.rpartition("Traceback")[2].count("ZeroDivisionError") == 1, report
     assert "__data_partition__[2/4]" in report
     [command] = re.findall(r"run it alone  (.*)", report)
     assert "smallpond.execution.task" in command
