@@ -11,6 +11,7 @@ the address "local", with its dashboard bound to 127.0.0.1: it runs whatever it 
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import pickle
@@ -161,7 +162,19 @@ class RayBackend:
         if done and left:
             more, _ = self._ray.wait(left, num_returns=len(left), timeout=0)
             done += more
-        return [self._completed(reference) for reference in done]
+        return [one for reference in done for one in self._completions(reference)]
+
+    def _completions(self, reference: Any) -> list[Completion]:
+        """The end of an attempt; before it, what a failed one had done already."""
+        completion = self._completed(reference)
+        state = None
+        if completion.task.status != WorkStatus.SUCCEED:
+            state = _checkpoint_read(completion.task)
+        if state is None:
+            return [completion]
+        checkpoint = copy.copy(completion.task)
+        checkpoint.status, checkpoint.runtime_state = WorkStatus.INCOMPLETE, state
+        return [Completion(checkpoint, completion.worker), completion]
 
     def _completed(self, reference: Any) -> Completion:
         task, machine = self._attempts.pop(reference)
@@ -220,6 +233,17 @@ class RayBackend:
         if self._connected_here:
             self._ray.shutdown()
         self._ray = None
+
+
+def _checkpoint_read(task: Task) -> Any:
+    """What another attempt may go on from; None if this one left nothing."""
+    from smallpond.execution.backends.ray_worker import checkpoint_path
+    from smallpond.io.filesystem import load
+
+    try:
+        return load(checkpoint_path(task))
+    except FileNotFoundError:
+        return None
 
 
 def connect(ray: Any, address: str, ctx: RuntimeContext, alone: bool = True) -> bool:

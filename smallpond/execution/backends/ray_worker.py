@@ -2,6 +2,8 @@
 
 The job's logs and environment are set up at the first attempt of each job in the process. What the
 user's code prints goes to the job's log folder, where a person looks, not into Ray's.
+
+A checkpoint is a file in the job's folder, as results are: it outlives the process and its node.
 """
 
 from __future__ import annotations
@@ -21,11 +23,29 @@ from smallpond.common import SmallpondError
 from smallpond.execution.pool import codec, process
 from smallpond.execution.task.limits import worker_enter
 from smallpond.execution.workitem import WorkStatus
+from smallpond.io.filesystem import dump
 
 if TYPE_CHECKING:
     from smallpond.execution.task import RuntimeContext, Task
 
 _jobs_entered: set[str] = set()
+
+
+class _Checkpoints:
+    """Stands in for a completion queue: what a running task pushes becomes its checkpoint."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def push(self, item: Any, buffering: bool = False) -> bool:
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        dump(item.runtime_state, self._path, atomic_write=True)
+        return True
+
+
+def checkpoint_path(task: Task) -> str:
+    """Where the last checkpoint of this attempt is, if it made one."""
+    return os.path.join(task.ctx.started_task_dir, f"{codec.name_of(task)}.checkpoint")
 
 
 def worker_name() -> str:
@@ -55,8 +75,9 @@ def run_attempt(ctx: RuntimeContext, task_bytes: bytes) -> bytes:
     begin = resource.getrusage(resource.RUSAGE_SELF)
     task = _task_of(ctx, task_bytes)
     process.peak_reset()
+    checkpoints: Any = _Checkpoints(checkpoint_path(task))
     with _job(ctx, task):
-        task.exec()
+        task.exec(checkpoints)
     end = resource.getrusage(resource.RUSAGE_SELF)
     return codec.outcome_bytes(
         codec.Outcome(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from smallpond.execution.backends.file_queue import FileQueueBackend
 from smallpond.execution.backends.launch import DRIVER, ExecutorLauncher
 from smallpond.execution.backends.remote import RemoteExecutor
-from smallpond.execution.task import RuntimeContext, Task
+from smallpond.execution.task import RuntimeContext, StreamOutput, Task
 from smallpond.io.filesystem import dump
 from smallpond.platform import Platform
-from tests.smallpond.core.plans import context
+from tests.smallpond.core.plans import MB, context
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,6 +92,45 @@ def wait_for_file(path: Path, task: Task) -> None:
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.01)
     time.sleep(0.05)
+
+
+def wants_memory(task: Task) -> None:
+    """Runs out of memory with less than 200 MB."""
+    if task.memory_limit < 200 * MB:
+        raise MemoryError("wants more")
+
+
+def write_part(task: Task) -> None:
+    """One small file."""
+    Path(task.runtime_output_abspath, "part.txt").write_text("x")
+
+
+def need_file(path: Path, task: Task) -> None:
+    """Fails without the file."""
+    assert path.exists(), "the file is missing"
+
+
+def broken_stream(
+    marks: Path, end: Callable[[], None], runtime_ctx: RuntimeContext, readers: list[Any]
+) -> Iterator[StreamOutput]:
+    """Notes the first number of each batch; the first attempt ends at the one that begins at 40."""
+    for index, batch in enumerate(readers[0]):
+        first = batch.column(0)[0].as_py()
+        with marks.open("a") as file:
+            file.write(f"{first}\n")
+        if first == 40 and runtime_ctx.task.retry_count == 0:
+            end()
+        yield StreamOutput(
+            pa.Table.from_batches([batch]), batch_indices=[index], force_checkpoint=True
+        )
+
+
+def end_by_exception() -> None:
+    raise RuntimeError("the fifth batch fails")
+
+
+def end_by_kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def first_attempt_hangs(task: Task) -> None:

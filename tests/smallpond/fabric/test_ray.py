@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,10 +27,13 @@ from smallpond.execution.backends.ray import (
     connect,
 )
 from smallpond.execution.driver import Driver
-from smallpond.execution.events import TaskFinished, TaskRetried
+from smallpond.execution.events import TaskFinished, TaskRetried, TaskSkipped
+from smallpond.execution.journal import journal_close
 from smallpond.execution.task import Task
 from smallpond.execution.workitem import WorkStatus
-from smallpond.logical.dataset import ParquetDataSet
+from smallpond.logical.dataset import ParquetDataSet, SqlQueryDataSet
+from smallpond.logical.node import ArrowStreamNode, Context, DataSourceNode, LogicalPlan
+from smallpond.logical.planner import Planner
 from tests.smallpond.core import plans
 from tests.smallpond.core.plans import call_task, context, plan_of, wait_until, watched
 from tests.smallpond.fabric import cluster
@@ -108,6 +113,93 @@ def test_failures_are_retried(tmp_path: Path, backend: RayBackend, call: Any, re
     assert scheduler.run(), scheduler.failure
     reasons = [event.reason for event in events if isinstance(event, TaskRetried)]
     assert reasons and reason in reasons[0]
+
+
+def test_memory_is_raised(tmp_path: Path, backend: RayBackend) -> None:
+    """Goal: running out of memory is answered with more (0.15 on Ray: with the end of the job).
+    Method: a task that needs 200 MB and is given 64. Oracle: success without a failure counted,
+    the reasons of the retries, what it had in the end."""
+    ctx = context(tmp_path)
+    task = call_task(ctx, cluster.wants_memory, memory_limit=64 * plans.MB)
+    scheduler, events = watched(plan_of(ctx, [task]), backend=backend, max_fail_count=0)
+    assert scheduler.run(), scheduler.failure
+    reasons = [event.reason for event in events if isinstance(event, TaskRetried)]
+    assert reasons and reasons[0].startswith("out of memory with 0.062 GB, again with ")
+    assert all(reason.startswith("out of memory") for reason in reasons)
+    assert task.memory_limit >= 200 * plans.MB
+
+
+def test_stragglers_get_a_second_copy(tmp_path: Path, backend: RayBackend) -> None:
+    """Goal: one slow node does not hold up the job (0.15 had no second copies on Ray). Method: one
+    of 40 tasks sleeps for a minute, its second copy does not. Oracle: the time; which attempt was
+    given up."""
+    ctx = context(tmp_path, secs_executor_probe_interval=0.3)
+    tasks = [call_task(ctx, plans.slow_first_time) for _ in range(40)]
+    scheduler, events = watched(plan_of(ctx, tasks), backend=backend)
+    begin = time.monotonic()
+    assert scheduler.run(), scheduler.failure
+    assert time.monotonic() - begin < 40
+    reasons = [event.reason for event in events if isinstance(event, TaskRetried)]
+    assert any("second copy" in reason for reason in reasons)
+    assert "CallTask-000005" in {task.key for task in scheduler.abandoned_tasks}
+
+
+@pytest.mark.parametrize("end", [cluster.end_by_exception, cluster.end_by_kill])
+def test_streams_go_on_from_their_checkpoint(
+    tmp_path: Path, backend: RayBackend, end: Callable[[], None]
+) -> None:
+    """Goal: batches that are done are not done again, whether the attempt raised or its process
+    died (0.15 had no checkpoints on Ray). Method: an attempt ends at the fifth batch of ten, after
+    a checkpoint at each. Oracle: the batches that were processed; the rows."""
+    marks, ctx = tmp_path / "marks", Context()
+    numbers = DataSourceNode(ctx, SqlQueryDataSet("select range as item from range(100)"))
+    node = ArrowStreamNode(
+        ctx,
+        (numbers,),
+        process_func=partial(cluster.broken_stream, marks, end),
+        streaming_batch_size=10,
+        output_name="stream",
+    )
+    runtime_ctx = context(tmp_path / "job")
+    plan = Planner(runtime_ctx).create_exec_plan(LogicalPlan(ctx, node))
+    scheduler, _ = watched(plan, backend=backend)
+    assert scheduler.run(), scheduler.failure
+    rows = plan.final_output.to_arrow_table().column("item").to_pylist()
+    assert sorted(rows) == list(range(100))
+    processed = [int(line) for line in marks.read_text().splitlines()]
+    assert processed == [0, 10, 20, 30, 40, *range(40, 100, 10)]
+
+
+def test_a_second_run_goes_on(tmp_path: Path, backend: RayBackend) -> None:
+    """Goal: a job that failed on Ray is taken up where it stopped. Method: a job whose last task
+    fails; the same job, made anew, when that is mended. Oracle: success, and how many tasks ran
+    and were skipped."""
+    mended = tmp_path / "mended"
+
+    def run() -> tuple[bool, int, int]:
+        ctx = context(tmp_path / "job")
+        first = [call_task(ctx, cluster.write_part) for _ in range(4)]
+        last = call_task(ctx, partial(cluster.need_file, mended), first, node_id=2)
+        scheduler, events = watched(plan_of(ctx, [last]), backend=backend, max_fail_count=0)
+        success = scheduler.run()
+        journal_close(ctx)
+        ran = [one for one in finished(events) if one.key.startswith("CallTask")]
+        return success, len(ran), sum(isinstance(one, TaskSkipped) for one in events)
+
+    assert run() == (False, 5, 0)
+    mended.touch()
+    assert run() == (True, 1, 4)
+
+
+@pytest.mark.timeout(100)
+def test_a_request_that_no_node_can_hold(tmp_path: Path, backend: RayBackend) -> None:
+    """Goal: no silent wait for a node that will not come. Method: too much memory. Oracle: the
+    error has what was asked for."""
+    ctx = cluster.fast_context(tmp_path, 0)
+    task = call_task(ctx, plans.nothing, memory_limit=1 << 50)
+    scheduler, _ = watched(plan_of(ctx, [task]), backend=backend)
+    assert not scheduler.run()
+    assert "1048576.00 GB of memory, and no machine has that much" in str(scheduler.failure)
 
 
 def test_odd_errors_come_back(tmp_path: Path, backend: RayBackend) -> None:
@@ -203,6 +295,28 @@ def test_a_session_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
         session.shutdown()
 
 
+def test_an_error_is_not_remembered(tmp_path: Path, ray_cluster: Any) -> None:
+    """Goal: computing a frame again after an error tries again (0.15 raised the old error for
+    ever). Method: a function that fails until a file is there. Oracle: the error, then the rows."""
+    mended = tmp_path / "mended"
+
+    def checked(row: dict[str, int]) -> dict[str, int]:
+        assert mended.exists(), "not yet"
+        return row
+
+    with smallpond.init(
+        data_root=str(tmp_path / "data"),
+        ray_address=ray_cluster.address,
+        progress=False,
+        max_fail_count=0,
+    ) as session:
+        frame = session.from_items([1, 2]).map(checked)
+        with pytest.raises(SmallpondError, match="not yet"):
+            frame.compute()
+        mended.touch()
+        assert frame.take_all() == [{"item": 1}, {"item": 2}]
+
+
 def test_run_on_ray(tmp_path: Path, ray_cluster: Any, rows_path: str) -> None:
     """Goal: the published `Task.run_on_ray`. Method: a source task, and one that fails. Oracle: the
     data set; the error."""
@@ -280,8 +394,10 @@ def test_an_unreachable_cluster_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_local_cluster_listens_on_the_loopback(tmp_path: Path) -> None:
-    """Goal: the address "local" starts a cluster that other machines cannot reach. Method: start
-    it in a process of its own. Oracle: every listening socket of its processes."""
+    """Goal: the address "local" starts a cluster that other machines cannot reach, and takes no
+    port that somebody else may want (0.15: a dashboard on all interfaces, port 8008, and metrics
+    on 8080). Method: start it in a process of its own. Oracle: every listening socket of its
+    processes."""
     script = (
         "import sys, pathlib, psutil\n"
         "from smallpond.execution.backends.ray import RayBackend\n"
@@ -291,12 +407,28 @@ def test_a_local_cluster_listens_on_the_loopback(tmp_path: Path) -> None:
         "scheduler, _ = watched(plan_of(ctx, [call_task(ctx, nothing)]), backend=backend)\n"
         "assert scheduler.run(), scheduler.failure\n"
         "own = psutil.Process()\n"
-        "hosts = {one.laddr.ip for child in [own, *own.children(recursive=True)]\n"
-        "         for one in child.net_connections('tcp') if one.status == 'LISTEN'}\n"
-        "print(','.join(host.removeprefix('::ffff:') for host in hosts))\n"
+        "places = {one.laddr for child in [own, *own.children(recursive=True)]\n"
+        "          for one in child.net_connections('tcp') if one.status == 'LISTEN'}\n"
+        "print(*(f\"{one.port}@{one.ip.removeprefix('::ffff:')}\" for one in places))\n"
         "backend.stop()\n"
     )
     ended = cluster.run_python("-c", script, str(tmp_path), timeout_s=120)
     assert ended.returncode == 0, ended.stderr
-    hosts = ended.stdout.strip().splitlines()[-1].split(",")
-    assert all(ipaddress.ip_address(host).is_loopback for host in hosts), hosts
+    places = [place.split("@") for place in ended.stdout.strip().splitlines()[-1].split()]
+    assert all(ipaddress.ip_address(host).is_loopback for _, host in places), places
+    assert not {"8008", "8080", "8122"} & {port for port, _ in places}
+
+
+def test_a_local_cluster_asks_for_no_fixed_port(tmp_path: Path) -> None:
+    """Goal: Ray's dashboard runs what it is sent, so it is for this machine alone, and no port is
+    fixed that may be taken (0.15: all interfaces, 8008, and 8080 for metrics). Method: a stand-in
+    for Ray, because not every installation has a dashboard. Oracle: what it is asked for."""
+    asked: dict[str, Any] = {}
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **options: asked.update(options),
+        _private=SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True)),
+    )
+    assert connect(ray, "local", context(tmp_path))
+    assert ipaddress.ip_address(asked["dashboard_host"]).is_loopback
+    assert not [name for name in asked if "port" in name]
