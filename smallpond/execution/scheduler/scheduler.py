@@ -467,6 +467,7 @@ class Scheduler(SchedulerState):
     def _fail(self, task: Task, error: BaseException | None, reason: str = "") -> None:
         self.failure = error or SmallpondError(f"{task.key} failed: {reason}")
         self.failed_task = task
+        task.exception = task.exception or self.failure  # Its report has to say why.
         self.sched_running = False
         logger.error("%s ends the job: %s", task.key, reason or error)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from smallpond.common import SmallpondError
+from smallpond.common import SmallpondError, UnsatisfiableRequest
 from smallpond.execution.backends.file_queue import FileQueueBackend
 from smallpond.execution.backends.launch import ExecutorLauncher
 from smallpond.execution.backends.remote import ExecutorState, RemoteExecutor
@@ -302,6 +302,48 @@ def test_cancelled_attempts_stop(tmp_path: Path, backends: list[FileQueueBackend
     backend.submit(last, machine)
     (completion,) = wait_until(lambda: backend.poll(0.1))
     assert completion.task is last and last.status == WorkStatus.SUCCEED
+
+
+@pytest.mark.timeout(100)
+def test_threads_that_tasks_leave_take_no_place_away(
+    tmp_path: Path, backends: list[FileQueueBackend]
+) -> None:
+    """Goal: an executor goes on however many failed tasks left a thread behind (0.15's was full
+    when they were more than its cores, answered no probe, and the job hung). Method: twice as
+    many such tasks as cores on the one executor, then one that reads all of them. Oracle: success
+    on that executor, which is still well; a retry of each task."""
+    ctx = fast_context(tmp_path, 1)
+    backends.append(backend := backend_of(ctx))
+    leaking = [call_task(ctx, plans.stuck_thread) for _ in range(2 * ctx.usable_cpu_count + 2)]
+    last = call_task(ctx, plans.nothing, leaking, node_id=2)
+    scheduler, events = watched(plan_of(ctx, [last]), backend=backend, speculative_exec="disable")
+    assert scheduler.run(), scheduler.failure
+    assert sum("the stream broke" in reason for reason in retry_reasons(events)) == len(leaking)
+    (executor,) = backend.executors
+    assert executor.good
+
+
+@pytest.mark.timeout(100)
+@pytest.mark.parametrize(
+    ("limit", "asked"),
+    [({"cpu_limit": 4096}, "4096 CPUs"), ({"memory_limit": 1 << 50}, "1048576.00 GB of memory")],
+)
+def test_a_request_that_no_executor_can_hold_is_an_error(
+    tmp_path: Path, backends: list[FileQueueBackend], limit: dict[str, int], asked: str
+) -> None:
+    """Goal: no silent wait for a machine that will not come (0.15 waited for ever). Method: a task
+    that asks for too much among some that do not. Oracle: the others run; then the job fails, and
+    the message has what was asked for and what the executor has."""
+    ctx = fast_context(tmp_path, 1)
+    backends.append(backend := backend_of(ctx))
+    greedy = call_task(ctx, plans.nothing, node_id=2, **limit)
+    modest = [call_task(ctx, plans.nothing) for _ in range(3)]
+    scheduler, _ = watched(plan_of(ctx, [*modest, greedy]), backend=backend)
+    assert not scheduler.run()
+    assert isinstance(scheduler.failure, UnsatisfiableRequest)
+    text = str(scheduler.failure)
+    assert asked in text and f"has {ctx.usable_cpu_count} CPUs" in text
+    assert {task.key for task in modest} == set(scheduler.succeeded_tasks)
 
 
 def test_default_names_are_unique(tmp_path: Path) -> None:
