@@ -41,10 +41,14 @@ class PartitionedOperations:
         hash_by: str | list[str] | None = None,
         by: str | None = None,
         by_rows: bool = False,
+        *,
+        by_row: bool = False,
         **kwargs: Any,
     ) -> DataFrame:
         """Divide the rows into partitions: evenly by files, or by rows; by the hash of columns; or
-        by an expression that is the number of the partition."""
+        by an expression that is the number of the partition. `by_row` is another name of `by_rows`.
+        """
+        by_rows = by_rows or by_row
         ctx, inputs = self.session._ctx, (self.plan,)
         if sum(one is not None for one in (hash_by, by)) + bool(by_rows) > 1:
             raise InvalidArgument("repartition: give only one of hash_by, by and by_rows")

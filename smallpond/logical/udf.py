@@ -78,6 +78,8 @@ class UDFType(Enum):
     BLOB = 24
     BIT = 25
     INTERVAL = 26
+    # What the published documentation calls it.
+    INT = INTEGER
 
     def to_duckdb_type(self) -> Any:
         """The type object that DuckDB's `create_function` takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from datetime import datetime
 from decimal import Decimal
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from smallpond.common import InvalidArgument
+from smallpond.common import DataNotFound, InvalidArgument, SmallpondError
 from smallpond.dataframe import Session
+from smallpond.logical.udf import UDFType, udf
+from tests.smallpond.data import fake_s3
 from tests.smallpond.frame.conftest import SessionMaker
 
 
@@ -85,8 +88,15 @@ def test_pandas_frames_are_right_and_fast(sp: Session) -> None:
     assert df.to_pandas().equals(frame)
     found = df.map("a + 1 as a").to_arrow().column("a").to_pylist()
     assert found == [value + 1 for value in frame["a"]]
-    assert df.repartition(4, hash_by="a").count() == 20_000
-    assert df.repartition(4, by_rows=True).count() == 20_000
+    for parts in (
+        df.repartition(4),
+        df.repartition(4, by_rows=True),
+        df.repartition(4, hash_by="a"),
+        df.repartition(4, by="a % 4"),
+    ):
+        assert parts.agg(n="count(*)", s="sum(a)").take_all() == [
+            {"n": 20_000, "s": int(frame["a"].sum())}
+        ]
     assert time.monotonic() - begin < 10
 
 
@@ -98,6 +108,34 @@ def test_missing_files_are_errors(sp: Session, tmp_path: Path) -> None:
         sp.read_csv(str(tmp_path / "nothing.csv"), schema={"a": "int"})
     with pytest.raises(FileNotFoundError):
         sp.read_parquet([])
+
+
+def test_urls_are_read_or_refused(sp: Session) -> None:
+    """Goal: 0.15 took a URL for a path in the current folder and read zero rows. Method: a small S3
+    server; keys that are there and keys that are not; a scheme that nobody serves. Oracle: the
+    rows; errors."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": [1, 2, 3]}), sink)
+    with fake_s3.serve({"data/x.parquet": sink.getvalue()}) as options:
+        for url in ("s3://bucket/data/x.parquet", "s3://bucket/data/*.parquet"):
+            df = sp.read_parquet(url, storage_options=options)
+            assert df.map("a + 1 as b").take_all() == [{"b": 2}, {"b": 3}, {"b": 4}]
+            assert df.count() == 3
+        for url in ("s3://bucket/data/no.parquet", "s3://bucket/no/*.parquet"):
+            with pytest.raises(SmallpondError):
+                sp.read_parquet(url, storage_options=options).map("a").count()
+    with pytest.raises(DataNotFound, match="nosuch://"):
+        sp.read_parquet("nosuch://a/b.parquet").count()
+
+
+@pytest.mark.parametrize("limit", [{"cpu_limit": 4096}, {"memory_limit": 1 << 50}])
+def test_impossible_requests_are_errors(sp: Session, limit: dict[str, int]) -> None:
+    """Goal: 0.15 waited for ever, without a word, for a machine of that size. Method: too many
+    CPUs or bytes, for SQL and for a function. Oracle: an error that says what there is."""
+    df = sp.from_items([1, 2, 3])
+    for frame in (df.map("item + 1 as i", **limit), df.map(lambda row: row, **limit)):
+        with pytest.raises(SmallpondError, match="no machine has that much"):
+            frame.compute()
 
 
 def test_is_computed_tells_the_truth(sp_both: Session) -> None:
@@ -176,6 +214,20 @@ def test_job_time_as_float(make_session: SessionMaker) -> None:
     for given in (moment, moment.timestamp(), moment.isoformat()):
         sp = make_session(job_time=given)
         assert sp.runtime_ctx.job_root_dirname.startswith("2025-03-01-12-30-00.")
+
+
+def test_names_of_the_documentation(sp: Session) -> None:
+    """Goal: 0.15's documentation used names that its code did not have. Oracle: they work."""
+    df = sp.from_items(list(range(10))).repartition(5, by_row=True)
+    counts = sp.partial_sql("select count(*) as n from {0}", df)
+    assert counts.take_all() == [{"n": 2}] * 5
+
+    @udf(params=[UDFType.INT], return_type=UDFType.INT)
+    def twice(value: int) -> int:
+        return 2 * value
+
+    doubled = df.map("twice(item::int) as d", udfs=[twice])
+    assert sorted(row["d"] for row in doubled.take_all()) == list(range(0, 20, 2))
 
 
 def test_errors_show_the_users_line(sp: Session) -> None:
