@@ -15,7 +15,7 @@ from smallpond.common import InvalidArgument, SmallpondError
 from smallpond.execution.driver import Driver
 from smallpond.execution.driver_options import JOB_OPTIONS
 from smallpond.execution.manager import JobManager
-from tests.smallpond.fabric.cluster import run_python
+from tests.smallpond.fabric.cluster import python_environment, run_python
 from tests.smallpond.fabric.pipeline import pipeline
 
 SCRIPT = str(Path(__file__).with_name("pipeline.py"))
@@ -201,6 +201,26 @@ def test_documented_command_line(tmp_path: Path, rows_path: str) -> None:
     }
     shown = run_python(SCRIPT, "--help")
     assert shown.returncode == 0 and "{executor,scheduler,ray}" in shown.stdout
+
+
+def test_a_machine_without_graphviz(tmp_path: Path, rows_path: str) -> None:
+    """Goal: a job needs neither the program `dot` (0.15's scheduler died without it) nor the
+    package graphviz. Method: the script in mode scheduler, with an empty PATH and a package that
+    cannot be imported. Oracle: the rows; the plan is drawn all the same."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "graphviz.py").write_text("raise ImportError('graphviz is not installed')\n")
+    variables = python_environment({"PATH": str(hidden)})
+    variables["PYTHONPATH"] = f"{hidden}{os.pathsep}{variables['PYTHONPATH']}"
+    data_root = tmp_path / "data"
+    ended = run_python(
+        *(SCRIPT, "scheduler", "-i", rows_path, "-n", "2", "--data_root", str(data_root)),
+        env=variables,
+    )
+    assert ended.returncode == os.EX_OK, ended.stdout + ended.stderr
+    assert output_sum(data_root) == EXPECTED
+    (drawing,) = data_root.glob("*/log/graph.svg")
+    assert "ArrowComputeNode" in drawing.read_text()
 
 
 def test_executors_on_the_local_platform(tmp_path: Path, rows_path: str) -> None:

@@ -117,6 +117,34 @@ def test_resuming_does_not_repeat(make_session: SessionMaker, tmp_path: Path) ->
     assert run(3) == [3, 6] and marks.read_text() == "xxxx"
 
 
+def test_resuming_an_edited_query(make_session: SessionMaker, tmp_path: Path) -> None:
+    """Goal: no result of another query (0.15 knew a task by its class and number, and gave the
+    values of `item * 2` for `item * 3`). Method: a job that fails after its query; the same job,
+    mended, with another query, then with one more step in front of it. Oracle: the rows."""
+    mended = tmp_path / "mended"
+
+    def checked(row: dict[str, int]) -> dict[str, int]:
+        assert mended.exists(), "not yet"
+        return row
+
+    def run(query: str, condition: str = "") -> list[int]:
+        sp = make_session(
+            job_id="00112233445566778899aabbccddeeff",
+            job_time="2025-01-01T00:00:00",
+            max_fail_count=0,
+        )
+        df = sp.from_items([1, 2])
+        df = df.filter(condition).map(lambda row: row) if condition else df
+        return [row["y"] for row in df.map(query).map(checked).take_all()]
+
+    with pytest.raises(RuntimeError, match="not yet"):
+        run("item * 2 as y")
+    mended.touch()
+    assert run("item * 3 as y") == [3, 6]
+    assert run("item * 3 as y", "item > 1") == [6]
+    assert run("item * 2 as y") == [2, 4]
+
+
 def test_recompute(make_session: SessionMaker, tmp_path: Path) -> None:
     """Goal: `recompute` runs again what the job has already. Oracle: the marks."""
     marks = tmp_path / "marks"

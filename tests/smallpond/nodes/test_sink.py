@@ -96,6 +96,53 @@ def test_nothing_is_seen_before_all_is_there(
     assert not target.exists()
 
 
+NAMING_CALLS = ("link", "mkdir", "open", "rename", "replace", "rmdir", "symlink", "unlink")
+
+
+@pytest.mark.parametrize("mode", ["append", "overwrite"])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_readers_see_all_files_or_none(
+    run_plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any, is_new: bool
+) -> None:
+    """Goal: no reader meets a part of the output (0.15 linked file after file into the folder).
+    Method: look at the folder before and after each call that changes names. Oracle: what was
+    seen: nothing, the old files, the new ones. Of a folder that is added to, the manifest says
+    what is in it."""
+    target = tmp_path / "out"
+    seen: set[frozenset[str]] = set()
+    if not is_new:
+        run_plan(sink_plan(target, 6, type="copy"))
+
+    def look() -> None:
+        manifest = target / DataSinkTask.manifest_filename
+        try:
+            if mode == "append" and not is_new:
+                seen.add(frozenset(manifest.read_text().split()))
+            else:
+                seen.add(frozenset(map(str, visible(target))))
+        except FileNotFoundError:
+            seen.add(frozenset())
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def watching(*args: Any, **options: Any) -> Any:
+            look()
+            try:
+                return call(*args, **options)
+            finally:
+                look()
+
+        return watching
+
+    before = set(map(str, visible(target))) if target.exists() else set()
+    with monkeypatch.context() as patch:
+        for name in NAMING_CALLS:
+            patch.setattr(os, name, watched(getattr(os, name)))
+        run_plan(sink_plan(target, 30, type="copy", mode=mode))
+    after = frozenset(map(str, visible(target)))
+    assert len(after) == (6 if mode == "append" and not is_new else 3)
+    assert {frozenset(before), after} <= seen <= {frozenset(), frozenset(before), after}
+
+
 @pytest.mark.parametrize("crash_at", [1, 2, 3, 4])
 def test_resume_neither_loses_nor_duplicates(
     run_plan: RunPlan,
