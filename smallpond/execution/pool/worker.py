@@ -22,6 +22,7 @@ from smallpond.common import MB, SmallpondError
 from smallpond.execution.pool import codec, process, wire
 from smallpond.execution.task import limits, logs
 from smallpond.execution.workitem import WorkStatus
+from smallpond.io.scratch import scratch_cursor
 
 if TYPE_CHECKING:
     from smallpond.execution.task.base import Task
@@ -69,6 +70,10 @@ class Worker:
         self._end.send(wire.HELLO, pickle.dumps((os.getpid(), self._start_bytes)))
         reader = threading.Thread(target=self._read_loop, name="smallpond-reader", daemon=True)
         reader.start()
+        if "duckdb" in sys.modules and not self._inbox:
+            # Nothing to do yet: DuckDB's first database takes longest to open.
+            with scratch_cursor():
+                pass
         while True:
             kind, value = self._next()
             if kind == wire.CONTEXT:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from smallpond.common import MB, OutOfMemory, RowCountMismatch
 from smallpond.execution.shuffle.query import ShuffleQuery, restoring_columns
 from smallpond.execution.shuffle.scatter import BATCH_ROWS, checked_partitions, grouped_batch
+from smallpond.execution.task import limits
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.partition import PartitionProducerTask
 from smallpond.execution.task.sql_engine import INLINE_ROWS_MAX, small_rows
@@ -241,6 +242,7 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
                 restoring_columns(self._travelling, {row[0]: row[1] for row in described}),
             )
             return
+        self._restore_types(conn, writer.paths)
         root = self.runtime_output_abspath
         self.partitioned_datasets = [
             ParquetDataSet(
@@ -250,6 +252,31 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
             )
             for paths in writer.paths
         ]
+
+    def _restore_types(self, conn: duckdb.DuckDBPyConnection, paths: list[list[str]]) -> None:
+        """Give the partitions' own files, also of those without rows, the types of the rows."""
+        from smallpond.execution.shuffle.restore import FileRestorer
+
+        model = next((one for some in paths for one in some), None)
+        if model is None:
+            return
+        level = self.file_options()["compression_level"]
+        options = {"COMPRESSION": f"'{self.file_options()['compression']}'"}
+        options |= {} if level is None else {"COMPRESSION_LEVEL": level}
+        options["ROW_GROUP_SIZE"] = self.file_row_group_rows
+        restorer = FileRestorer(conn, self._travelling, model, options)
+        if restorer.columns is None:
+            return
+        # The model is read for the others, so it is written last.
+        for partition, some in reversed(list(enumerate(paths))):
+            metadata = self.parquet_kv_metadata_str(self.partition_kv_infos(partition))
+            for path in reversed(some):
+                restorer.write(path, metadata, path)
+            if not some:
+                path = os.path.join(self.runtime_output_abspath, self.partition_path(partition, 0))
+                limits.folder_make(os.path.dirname(path))
+                restorer.write(model, metadata, path, " LIMIT 0")
+                some.append(path)
 
     def _check_rows(self) -> None:
         from smallpond.logical.dataset import ParquetDataSet

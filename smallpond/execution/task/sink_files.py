@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
+
+from smallpond.execution.shuffle.restore import is_restored, write_parquet
+from smallpond.logical.dataset.sql import open_connection
 
 if TYPE_CHECKING:
     from smallpond.io.arrow import RowRange
@@ -20,13 +24,18 @@ def source_files(
 
     Rows of parts that do not make up whole files are written to `scratch_dir`.
     """
-    found = list(pool.map(_files_and_parts, datasets))
+    restored = [is_restored(dataset) for dataset in datasets]
+    plain = [one for one, again in zip(datasets, restored, strict=True) if not again]
+    looked = iter(list(pool.map(_files_and_parts, plain)))
+    found = [([], []) if again else next(looked) for again in restored]
     parts = [part for _, some in found for part in some]
-    if not parts:
+    if not parts and not any(restored):
         return [path for paths, _ in found for path in paths]
     completed = _completed(parts)
     files: list[str] = []
-    for paths, some in found:
+    for dataset, again, (paths, some) in zip(datasets, restored, found, strict=True):
+        if again and not dataset.empty:
+            files.append(_written_again(dataset, scratch_dir, len(files)))
         files += paths
         pending = []
         for part in some:
@@ -37,6 +46,18 @@ def source_files(
                 files.append(part.path)
         files += _written_parts(pending, scratch_dir, len(files))
     return files
+
+
+def _written_again(dataset: DataSet, scratch_dir: str, number: int) -> str:
+    """The rows as a file that has their types, which the data set's own files have not."""
+    os.makedirs(scratch_dir, exist_ok=True)
+    name, suffix = os.path.splitext(os.path.basename(dataset.resolved_paths[0]))
+    path = os.path.join(scratch_dir, f"{name}.{number}.restored{suffix}")
+    with contextlib.closing(open_connection()) as conn:
+        conn.execute("SET threads TO 1").fetchall()
+        query = f"SELECT * FROM {dataset.sql_query_fragment(None, conn)}"
+        write_parquet(conn, query, path, COMPRESSION="'zstd'")
+    return path
 
 
 def _files_and_parts(dataset: DataSet) -> tuple[list[str], list[RowRange]]:

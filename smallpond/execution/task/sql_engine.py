@@ -32,7 +32,7 @@ INLINE_ROWS_MAX = 10_000
 INLINE_FILE_BYTES_MAX = 1 << 20
 INLINE_FILES_MAX = 8
 
-_HUGEINT = re.compile(r"\bU?HUGEINT\b")
+HUGEINT = re.compile(r"\bU?HUGEINT\b")
 
 
 class SqlEngineTask(ExecSqlQueryMixin, Task):
@@ -191,8 +191,8 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
             self.exec_query(conn, f"CREATE OR REPLACE TEMP TABLE temp_query_result AS {sql}")
             sql = "SELECT * FROM temp_query_result"
         described = self.fetch(conn, f"DESCRIBE {sql}")
-        wide = [(name, kind) for name, kind, *_ in described if _HUGEINT.search(kind)]
-        query = _narrowed(sql, wide, "BIGINT")
+        wide = [(name, kind) for name, kind, *_ in described if HUGEINT.search(kind)]
+        query = narrowed(sql, wide, "BIGINT")
         try:
             metrics = self.exec_query(
                 conn, self._copy_statement(query, filename, ordered), enable_profiling=True
@@ -202,14 +202,14 @@ class SqlEngineTask(ExecSqlQueryMixin, Task):
                 raise
             for path in Path(self.runtime_output_abspath).glob(f"{filename}.*"):
                 path.unlink()
-            query = _narrowed(sql, wide, "DECIMAL(38, 0)")
+            query = narrowed(sql, wide, "DECIMAL(38, 0)")
             metrics = self.exec_query(conn, self._copy_statement(query, filename, ordered))
         self.merge_metrics(metrics)
 
     def _copy_statement(self, query: str, filename: str, ordered: bool) -> str:
         options = [
             "FORMAT PARQUET",
-            f"KV_METADATA {_struct_literal(self.parquet_kv_metadata_str())}",
+            f"KV_METADATA {struct_literal(self.parquet_kv_metadata_str())}",
             self.compression_options,
             f"ROW_GROUP_SIZE {self.parquet_row_group_size}",
         ]
@@ -260,18 +260,20 @@ def small_rows(dataset: DataSet) -> int:
     return INLINE_ROWS_MAX + 1
 
 
-def _narrowed(sql: str, wide: list[tuple[str, str]], kind: str) -> str:
+def narrowed(sql: str, wide: list[tuple[str, str]], kind: str) -> str:
     """The query with its HUGEINT columns (also inside lists and structs) cast to `kind`."""
     if not wide:
         return sql
     casts = ", ".join(
-        f"CAST({quoted_identifier(name)} AS {_HUGEINT.sub(kind, old)}) AS {quoted_identifier(name)}"
+        f"CAST({quoted_identifier(name)} AS {HUGEINT.sub(kind, old)}) AS {quoted_identifier(name)}"
         for name, old in wide
     )
     return f"SELECT * REPLACE ({casts}) FROM (\n{sql}\n)"
 
 
-def _struct_literal(pairs: dict[str, Any]) -> str:
+def struct_literal(pairs: dict[str, Any]) -> str:
+    """The pairs as SQL's struct of strings."""
+
     def text(value: Any) -> str:
         return "'" + str(value).replace("'", "''") + "'"
 

@@ -8,8 +8,8 @@
 //! The rule of what may be lost. Replication promises that nothing acknowledged is lost while one
 //! complete copy is left, so the world carries out a fault that destroys copies (`Crash` with
 //! `wipe`, `Rot`) only if every durable chain of that node has at that moment another complete copy
-//! on a disk that is whole and works; else the machine restarts with what it has, and the rot does not
-//! happen. Everything else is allowed at any moment, all replicas at once included. Whatever a
+//! on a disk that is whole and works; else the machine restarts with what it has, and the rot does
+//! not happen. Everything else is allowed at any moment, all replicas at once included. Whatever a
 //! checker then finds missing is a defect.
 //!
 //! Plans are biased towards trouble: few chunks, small values, several clients at the same chunk,
