@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from smallpond.execution.task import ExecutionPlan, RuntimeContext, StreamOutput
+from smallpond.execution.task.stream_writer import StreamWriter
 from smallpond.logical.dataset import SqlQueryDataSet
 from smallpond.logical.node import (
     ArrowBatchNode,
@@ -23,6 +24,7 @@ from smallpond.logical.node import (
     PandasBatchNode,
     PandasComputeNode,
 )
+from smallpond.utility import ConcurrentIter
 
 RunPlan = Callable[..., ExecutionPlan]
 
@@ -126,24 +128,49 @@ def test_an_attempt_goes_on_from_the_last_checkpoint(run_plan: RunPlan, cpus: in
     assert set(again) <= ({40} if cpus == 1 else {30, 40})
 
 
-@pytest.mark.parametrize("kind", [ArrowStreamNode, ArrowBatchNode])
-def test_a_failing_stream_leaves_no_thread(run_plan: RunPlan, kind: Any) -> None:
-    """Goal: an exception ends the read-ahead threads (0.15 leaked them until the job hung).
+def raise_when_ahead() -> None:
+    """Fail when the thread that reads ahead has filled its buffer and waits for room."""
+    time.sleep(0.2)
+    raise ValueError("broken")
 
+
+def batch_raises(runtime_ctx: RuntimeContext, tables: list[pa.Table]) -> pa.Table:
+    raise_when_ahead()
+
+
+def stream_raises(runtime_ctx: RuntimeContext, readers: list[Any]) -> Iterator[pa.Table]:
+    with ConcurrentIter(readers[0]) as batches:
+        yield pa.Table.from_batches([next(batches)])
+        raise_when_ahead()
+
+
+def stream(runtime_ctx: RuntimeContext, readers: list[Any]) -> Iterator[pa.Table]:
+    return (pa.Table.from_batches([batch]) for batch in readers[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "process"),
+    [
+        (ArrowBatchNode, batch_raises),
+        (ArrowStreamNode, stream_raises),
+        (ArrowStreamNode, stream),
+    ],
+)
+def test_a_failing_stream_leaves_no_thread(
+    run_plan: RunPlan, monkeypatch: pytest.MonkeyPatch, kind: Any, process: Any
+) -> None:
+    """Goal: an exception ends the read-ahead threads (0.15 leaked them until the job hung).
+    Method: user code that fails while a thread waits for room; output that cannot be written.
     Oracle: the threads that live some time after the failure.
     """
-
-    def failing(runtime_ctx: RuntimeContext, inputs: list[Any]) -> Any:
-        if kind is ArrowStreamNode:
-            return (pa.Table.from_batches([batch // 0]) for batch in inputs[0])
-        raise ValueError("broken")
-
+    if process is stream:
+        monkeypatch.setattr(StreamWriter, "write", lambda self, table: raise_when_ahead())
     before = set(threading.enumerate())
     ctx = Context()
     node = kind(
-        ctx, (numbers(ctx, 1000),), process_func=failing, streaming_batch_size=10, cpu_limit=2
+        ctx, (numbers(ctx, 1000),), process_func=process, streaming_batch_size=10, cpu_limit=2
     )
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="broken"):
         run_plan(node, succeeds=False)
     deadline = time.monotonic() + 10
     while leaked := [t for t in threading.enumerate() if t not in before and "read" in t.name]:
