@@ -20,6 +20,7 @@ from smallpond.execution.shuffle.query import ShuffleQuery, restoring_columns
 from smallpond.execution.shuffle.scatter import BATCH_ROWS, checked_partitions, grouped_batch
 from smallpond.execution.task import limits
 from smallpond.execution.task.base import Task
+from smallpond.execution.task.ids import PartitionInfo
 from smallpond.execution.task.partition import PartitionProducerTask
 from smallpond.execution.task.sql_engine import INLINE_ROWS_MAX, small_rows
 from smallpond.execution.task.sql_query import ExecSqlQueryMixin
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from smallpond.execution.shuffle.writer import GroupedFileWriter, PartitionFilesWriter
     from smallpond.execution.task.context import RuntimeContext
-    from smallpond.execution.task.ids import PartitionInfo
 
 logger = logging.getLogger(__name__)
 
@@ -261,18 +261,19 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
         if model is None:
             return
         level = self.file_options()["compression_level"]
-        options = {"COMPRESSION": f"'{self.file_options()['compression']}'"}
+        options: dict[str, Any] = {"COMPRESSION": f"'{self.file_options()['compression']}'"}
         options |= {} if level is None else {"COMPRESSION_LEVEL": level}
         options["ROW_GROUP_SIZE"] = self.file_row_group_rows
         restorer = FileRestorer(conn, self._travelling, model, options)
         if restorer.columns is None:
             return
-        # The model is read for the others, so it is written last.
-        for partition, some in reversed(list(enumerate(paths))):
+        # As in `finalize`: one producer's empty files are enough.
+        fills = self.get_partition_info(PartitionInfo.toplevel_dimension).index == 0
+        for partition, some in enumerate(paths):
             metadata = self.parquet_kv_metadata_str(self.partition_kv_infos(partition))
-            for path in reversed(some):
+            for path in some:
                 restorer.write(path, metadata, path)
-            if not some:
+            if not some and fills:
                 path = os.path.join(self.runtime_output_abspath, self.partition_path(partition, 0))
                 limits.folder_make(os.path.dirname(path))
                 restorer.write(model, metadata, path, " LIMIT 0")

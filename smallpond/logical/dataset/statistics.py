@@ -108,7 +108,9 @@ def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
                 decoded = 0
                 for batch in reader:
                     # DuckDB refuses text that is not UTF-8; Arrow only looks when it is asked.
-                    batch.validate(full=True)
+                    for column in batch.columns:
+                        if pa.types.is_large_string(column.type):
+                            column.validate(full=True)
                     decoded += batch.num_rows
                 rows = sum(one.num_rows for one in ranges)
                 if decoded != rows:

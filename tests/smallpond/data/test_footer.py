@@ -123,6 +123,10 @@ def test_damage_in_the_middle_is_found_by_looking(files: Path) -> None:
 def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
     """Goal: what DuckDB refuses to read is found, though Arrow reads it. Oracle: the file."""
     text = pa.array([b"\xff\xfe"]).view(pa.string())
+    # Arrow has no such time, but DuckDB has.
+    time = pa.array([86_400_000_000]).view(pa.time64("us"))
+    sound = write(tmp_path / "sound.parquet", pa.table({"t": time}))
+    assert ParquetDataSet(sound).verify(deep=True) == {}
     path = write(tmp_path / "x.parquet", pa.table({"s": text}))
     dataset = ParquetDataSet(path, ignore_corrupt_files=True)
     assert list(dataset.leave_out_damaged_files()) == [path]
