@@ -33,6 +33,7 @@ def make_app() -> typer.Typer:
     app.command("show")(show)
     app.command("add-target")(add_target)
     app.command("remove-target")(remove_target)
+    app.command("accept-loss")(accept_loss)
     app.command("replace-target")(replace_target)
     app.command("reorder")(reorder)
     return app
@@ -86,6 +87,23 @@ def remove_target(
     """Take a target out of its chain; its node drops the data. Another one must serve."""
     client = manager_client(address)
     found = client.delete(f"/v1/chains/{chain}/targets/{target}")
+    _finish(client, found, wait, as_json)
+
+
+def accept_loss(
+    chain: ChainArgument,
+    target: TargetArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait: WaitOption = False,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a chain that is down go on with one target alone; what others had more is lost."""
+    question = f"Drop all other targets of chain {chain}, and what only they have?"
+    if not yes:
+        typer.confirm(question, abort=True)
+    client = manager_client(address)
+    found = client.post(f"/v1/chains/{chain}/targets/{target}/accepted-loss", {})
     _finish(client, found, wait, as_json)
 
 

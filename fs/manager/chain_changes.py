@@ -2,7 +2,7 @@
 
 Owns: which of it is refused, and the intents that it becomes (`intents` carries them out).
 Invariants: a target has a node and a chain of its own; a chain keeps a target that serves, or one
-that has all that was acknowledged.
+that has all that was acknowledged, unless an operator accepts the loss in so many words.
 """
 
 from __future__ import annotations
@@ -13,9 +13,23 @@ from firepond.fs.errors import ClusterNotReady, InvalidArgument, NotFound
 from firepond.fs.ids import ChainId, TargetId
 from firepond.fs.manager import transitions
 from firepond.fs.manager.draft import Draft
-from firepond.fs.manager.events import AddTarget, RemoveTarget, Reorder, ReplaceTarget
+from firepond.fs.manager.events import (
+    AcceptLoss,
+    AddTarget,
+    RemoveTarget,
+    Reorder,
+    ReplaceTarget,
+)
 from firepond.fs.manager.intents import in_order
-from firepond.fs.manager.model import Chain, Leaving, LocalState, Member, PublicState, Target
+from firepond.fs.manager.model import (
+    NEVER_SERVED,
+    Chain,
+    Leaving,
+    LocalState,
+    Member,
+    PublicState,
+    Target,
+)
 from firepond.fs.manager.placement import emptiest_disk
 
 MEMBERS_MAX = 16
@@ -93,6 +107,33 @@ def _give_up(draft: Draft, chain: Chain, target: TargetId) -> None:
     draft.put_target(replace(draft.targets[target], removed=True))
     draft.locals.pop(target, None)
     draft.note("target given up", chain=chain.id, target=target)
+    draft.evaluate([chain.id])
+
+
+def accept_loss(draft: Draft, event: AcceptLoss) -> None:
+    """A chain of which nobody that is left is known to be complete goes on with one target alone.
+
+    The others leave: what they have beyond it would otherwise come back in pieces.
+    """
+    chain = _chain(draft, event.chain)
+    member, context = _member(chain, event.target), {"chain": str(chain.id)}
+    if any(one.state is PublicState.SERVING for one in chain.members):
+        raise InvalidArgument("the chain serves: nothing of it is lost", context)
+    local = draft.locals.get(member.target)
+    if local is None or local.state is not LocalState.ONLINE or not local.served:
+        raise ClusterNotReady(
+            "the target does not say that it has served: start its node, or take another",
+            {**context, "target": str(member.target)},
+        )
+    for other in chain.members:
+        if other.target != member.target:
+            draft.put_target(replace(draft.targets[other.target], removed=True))
+            draft.locals.pop(other.target, None)
+    draft.locals[member.target] = replace(local, lost_version=NEVER_SERVED)
+    only = replace(member, state=PublicState.LAST_SERVING)
+    chain = replace(chain, leaving=(), preferred=(member.target,), reordering=False)
+    draft.put_chain(transitions.with_members(chain, (only,)))
+    draft.note("loss accepted", chain=chain.id, target=member.target)
     draft.evaluate([chain.id])
 
 

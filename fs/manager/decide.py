@@ -25,6 +25,7 @@ from firepond.fs.ids import ChainVersion, Incarnation, NamespaceId, NodeId
 from firepond.fs.manager import chain_changes, intents
 from firepond.fs.manager.draft import Draft
 from firepond.fs.manager.events import (
+    AcceptLoss,
     Action,
     AddTarget,
     AllocateNodeId,
@@ -86,6 +87,8 @@ def decide(state: State, event: Event, now_ns: int) -> tuple[State, tuple[Action
             chain_changes.add_target(draft, event)
         case RemoveTarget():
             chain_changes.remove_target(draft, event)
+        case AcceptLoss():
+            chain_changes.accept_loss(draft, event)
         case ReplaceTarget():
             chain_changes.replace_target(draft, event)
         case Reorder():

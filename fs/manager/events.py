@@ -91,6 +91,14 @@ class RemoveTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptLoss:
+    """A chain that is down shall go on with what this target has, whatever others had more."""
+
+    chain: ChainId
+    target: TargetId
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaceTarget:
     """A new target on `node` shall take the place of another."""
 
@@ -126,6 +134,7 @@ Event = (
     | ExtendTables
     | AddTarget
     | RemoveTarget
+    | AcceptLoss
     | ReplaceTarget
     | Reorder
     | Followed

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from firepond.fs.ids import ChainVersion, Incarnation, NodeId, TargetId
 from firepond.fs.manager.controller import Controller
 from firepond.fs.manager.events import (
+    AcceptLoss,
     AddTarget,
     AllocateNodeId,
     CreateNamespace,
@@ -27,7 +28,7 @@ from firepond.fs.manager.model import Durability, LocalState, State, TargetRepor
 from firepond.fs.manager.report import chain_info
 from firepond.fs.manager.routing import namespace_info
 
-ChainChange = AddTarget | RemoveTarget | ReplaceTarget | Reorder
+ChainChange = AddTarget | RemoveTarget | AcceptLoss | ReplaceTarget | Reorder
 
 _Id = Annotated[int, Field(ge=1, lt=1 << 32)]
 _Life = Annotated[int, Field(ge=1, lt=1 << 64)]

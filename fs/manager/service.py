@@ -14,6 +14,7 @@ from firepond.fs.ids import ChainId, Incarnation, NodeId, RoutingVersion, Target
 from firepond.fs.manager import requests
 from firepond.fs.manager.controller import Controller
 from firepond.fs.manager.events import (
+    AcceptLoss,
     AddTarget,
     ExtendTables,
     RemoveNamespace,
@@ -56,6 +57,11 @@ def _add_chain_routes(router: APIRouter, controller: Controller) -> None:
     @router.delete("/chains/{chain}/targets/{target}")
     async def remove(chain: int, target: int) -> dict[str, Any]:
         event = RemoveTarget(ChainId(chain), TargetId(target))
+        return await requests.change_chain(controller, event)
+
+    @router.post("/chains/{chain}/targets/{target}/accepted-loss")
+    async def accept(chain: int, target: int) -> dict[str, Any]:
+        event = AcceptLoss(ChainId(chain), TargetId(target))
         return await requests.change_chain(controller, event)
 
     @router.post("/chains/{chain}/targets/{target}/replacement")

@@ -6,12 +6,14 @@ thread hangs, and every target serves in the end.
 
 from __future__ import annotations
 
+import random
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import firepond
 from firepond.fs.manager_client import ManagerClient
 from tests.cluster.load import Load
 from tests.fixtures.cluster import TestCluster, wait_until
@@ -182,3 +184,40 @@ def test_a_head_that_came_back_heads_again(make_cluster: Callable[..., TestClust
 
         wait_until(in_order, 120, "every chain is in its order")
         settle_and_check(cluster, load)
+
+
+def test_an_operator_accepts_a_loss(make_cluster: Callable[..., TestCluster]) -> None:
+    """Goal: a cluster of which only an outdated replica is left serves again, if a person says so.
+
+    Method: kill one storage process, write, kill the others, start the first one alone. Oracle: no
+    chain serves by itself; after `accept-loss` each does, and what was written before is there.
+    """
+    cluster = make_cluster()
+    kept, more = random.randbytes(3 << 20), random.randbytes(3 << 20)
+    first, *others = [f"storage-{number}" for number in (1, 2, 3)]
+    with firepond.connect(cluster.address) as client:
+        client.write_bytes("/kept", kept)
+        cluster.kill(first)
+        client.write_bytes("/more", more)
+        for name in others:
+            cluster.kill(name)
+        cluster.restart(first)
+        wait_until(lambda: "serving" not in states(cluster), 30, "the manager knows")
+        for chain in cluster.durable_chains():
+            own = wait_until(lambda number=chain["id"]: back(cluster, number), 30, "it is back")
+            words = ("accept-loss", str(chain["id"]), str(own), "--yes", "--wait", "--json")
+            (only,) = cluster.command("admin", "chain", *words)["targets"]
+            assert (only["target"], only["state"]) == (own, "serving")
+        assert client.read_bytes("/kept") == kept
+
+
+def states(cluster: TestCluster) -> set[str]:
+    """Of all targets of files."""
+    return {one["state"] for chain in cluster.durable_chains() for one in chain["targets"]}
+
+
+def back(cluster: TestCluster, chain: int) -> int | None:
+    """The target of a chain that is there and waits."""
+    found = cluster.command("admin", "chain", "show", str(chain), "--json")
+    waiting = [int(one["target"]) for one in found["targets"] if one["state"] == "waiting"]
+    return waiting[0] if waiting else None

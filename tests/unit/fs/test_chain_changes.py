@@ -10,6 +10,7 @@ from firepond.fs.errors import ClusterNotReady, InvalidArgument, NotFound
 from firepond.fs.ids import ChainId, Incarnation, NodeId, TargetId
 from firepond.fs.manager.decide import load
 from firepond.fs.manager.events import (
+    AcceptLoss,
     AddTarget,
     Followed,
     Observed,
@@ -19,7 +20,7 @@ from firepond.fs.manager.events import (
     ReplaceTarget,
 )
 from firepond.fs.manager.intents import next_to_move, stepping_down
-from firepond.fs.manager.model import Chain, Durability, PublicState
+from firepond.fs.manager.model import Chain, Durability, LocalState, PublicState
 from tests.unit.fs.manager_kit import MILLISECOND, RULES, Manager, ready
 
 SERVING = PublicState.SERVING
@@ -324,3 +325,36 @@ def test_deaths_one_after_the_other_count_together_until_somebody_serves() -> No
         manager.beat(first, None)
         states = {m.node: str(m.state) for m in chain_now(manager, chain).members}
         assert states[first] == ("serving" if complete else "waiting"), (seen_by, states)
+
+
+def test_an_operator_may_accept_a_loss() -> None:
+    """Goal: no chain is down for ever while a copy is left. Method: one target dies, others serve
+    on without it and go for good; the operator takes the first. Oracle: refused while the chain
+    serves, while the target is away, and for one that never served; then it serves alone, the
+    others' targets are removed, and the chain grows again."""
+    manager, nodes = ready()
+    chain = manager.file_chain()
+    first, *others = chain.members
+    accept = AcceptLoss(chain.id, first.target)
+    manager.do(Observed(gone=((first.node, manager.lives[first.node]),)))
+    manager.do(Followed(manager.lives[others[0].node]))
+    with pytest.raises(InvalidArgument, match="the chain serves"):
+        manager.do(accept)
+    manager.do(Observed(gone=tuple((one.node, manager.lives[one.node]) for one in others)))
+    with pytest.raises(ClusterNotReady, match="start its node"):
+        manager.do(accept)
+    manager.register(first.node, 4242)
+    manager.beat(first.node, LocalState.ONLINE, served=False)
+    with pytest.raises(ClusterNotReady, match="has served"):
+        manager.do(accept)
+    manager.beat(first.node, LocalState.ONLINE, lost_version=chain.version)
+    assert "serving" not in manager.states()
+    manager.do(accept)
+    (only,) = manager.state.chains[chain.id].members
+    assert (only.target, only.state) == (first.target, SERVING)
+    assert all(manager.state.targets[one.target].removed for one in others)
+    for node in [one.node for one in others]:
+        manager.register(node, node * 77)
+        manager.do(AddTarget(chain.id, node))
+    manager.settle(nodes)
+    assert [one.state for one in chain_now(manager, chain).members] == [SERVING] * 3
