@@ -101,7 +101,8 @@ def test_a_report_says_nothing_twice(tmp_path: Path) -> None:
             raise RuntimeError(f"{cause}\n{third}") from cause
     except RuntimeError as error:
         wrapped = error
-    wrapped.task_traceback = "".join(traceback.format_exception(wrapped))  # type: ignore[attr-defined]
+    text = "".join(traceback.format_exception(wrapped))
+    wrapped.task_traceback = text  # type: ignore[attr-defined]
     travelled = pickle.loads(pickle.dumps(wrapped))
     for one in (wrapped, wrapped.__cause__, travelled):
         task.exception = one
