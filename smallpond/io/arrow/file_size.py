@@ -72,7 +72,7 @@ def _sizes_by_duckdb(paths: Sequence[str]) -> list[FileSize] | None:
         return None  # They would be patterns.
     with scratch_cursor() as connection:
         try:
-            rows = connection.execute(_QUERY, {"paths": absolute}).fetchall()
+            rows = connection.execute(_QUERY, {"paths": list(dict.fromkeys(absolute))}).fetchall()
         except duckdb.Error:
             return None
     sizes = {str(name): FileSize(int(count), int(size)) for name, count, size in rows}

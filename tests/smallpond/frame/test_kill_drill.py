@@ -14,7 +14,7 @@ import duckdb
 import psutil
 import pytest
 
-from tests.smallpond.core.plans import wait_until
+from tests.smallpond.core.plans import alive, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 MINUTES = float(os.environ.get("FIREPOND_SOAK_MINUTES", "0.15"))
@@ -87,8 +87,7 @@ def kill(driver: subprocess.Popen[bytes], everything: bool) -> None:
         except psutil.NoSuchProcess:
             continue
     driver.wait()
-    gone = lambda one: not one.is_running() or one.status() == psutil.STATUS_ZOMBIE  # noqa: E731
-    wait_until(lambda: all(map(gone, family)), 5)
+    wait_until(lambda: not any(alive(process.pid) for process in family))
 
 
 def check(folder: Path) -> None:
