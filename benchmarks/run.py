@@ -59,6 +59,9 @@ def measure(
     console: Console, directory: Path, context: Context, only: list[str], storage_count: int = 3
 ) -> list[Row]:
     """All rows, on a cluster of this run's own."""
+    if not context.quick:
+        console.print("the machine: its memory, touched once")
+        machine.touch_memory()
     console.print("the machine: loopback TCP and the disk")
     machine.measure(directory, context)
     place = directory / f"cluster-{storage_count}"
