@@ -10,10 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import DEFAULT_BATCH_SIZE, MissingDependency
-from smallpond.logical.dataset.damage import read_intact
+from smallpond.logical.dataset.damage import read_intact, reader_connection
+from smallpond.logical.dataset.skipped import report_skipped
 from smallpond.logical.node import DataSourceNode, Node
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
     import polars as pl
     import pyarrow as arrow
@@ -63,7 +65,7 @@ class Results:
         """The table as Arrow."""
         import pyarrow as arrow
 
-        tables = [read_intact(one, lambda one: one.to_arrow_table()) for one in self._compute()]
+        tables = [read_intact(dataset, as_table) for dataset in self._compute()]
         # A partition for which Python code made no row has no columns either.
         told = [table for table in tables if table.num_columns] or tables[:1]
         if not told:
@@ -76,7 +78,7 @@ class Results:
         """The table as a pandas frame, its rows numbered from 0."""
         datasets = self._compute()
         if len(datasets) == 1:
-            return read_intact(datasets[0], lambda one: one.to_pandas())
+            return read_intact(datasets[0], as_pandas)
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
@@ -115,16 +117,10 @@ class Results:
         if batch_format not in ("arrow", "pandas", "numpy"):
             raise ValueError(f"batch_format={batch_format!r}: choose arrow, pandas or numpy")
         for dataset in self._compute():
-            for batch in dataset.to_batch_reader(batch_size):
-                if batch_format == "pandas":
-                    yield batch.to_pandas()
-                elif batch_format == "numpy":
-                    yield {
-                        name: batch.column(index).to_numpy(zero_copy_only=False)
-                        for index, name in enumerate(batch.schema.names)
-                    }
-                else:
-                    yield batch
+            with reader_connection(dataset) as conn:
+                for batch in dataset.to_batch_reader(batch_size, conn=conn):
+                    yield in_format(batch, batch_format)
+                report_skipped([dataset], conn)
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
         """The rows as dicts, one after the other."""
@@ -138,10 +134,37 @@ class Results:
         print(rows_text(self.limit(n).to_arrow(), n))
 
 
-def first_rows(dataset: DataSet, count: int | None = None) -> list[dict[str, Any]]:
+def as_table(dataset: DataSet, conn: duckdb.DuckDBPyConnection | None) -> arrow.Table:
+    """All rows as an Arrow table."""
+    return dataset.to_arrow_table(conn=conn)
+
+
+def as_pandas(dataset: DataSet, conn: duckdb.DuckDBPyConnection | None) -> pd.DataFrame:
+    """All rows as a pandas frame."""
+    if conn is None:
+        return dataset.to_pandas()
+    frame: pd.DataFrame = dataset.to_arrow_table(conn=conn).to_pandas()
+    return frame
+
+
+def in_format(batch: arrow.RecordBatch, batch_format: str) -> Any:
+    """A batch as it is, as a pandas frame, or as numpy arrays by column."""
+    if batch_format == "pandas":
+        return batch.to_pandas()
+    if batch_format == "numpy":
+        return {
+            name: batch.column(index).to_numpy(zero_copy_only=False)
+            for index, name in enumerate(batch.schema.names)
+        }
+    return batch
+
+
+def first_rows(
+    dataset: DataSet, conn: duckdb.DuckDBPyConnection | None, count: int | None = None
+) -> list[dict[str, Any]]:
     """The first `count` rows of a data set as dicts; all of them by default."""
     rows: list[dict[str, Any]] = []
-    for batch in dataset.to_batch_reader():
+    for batch in dataset.to_batch_reader(conn=conn):
         rows += batch.slice(0, None if count is None else count - len(rows)).to_pylist()
         if count is not None and len(rows) >= count:
             break

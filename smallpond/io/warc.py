@@ -19,6 +19,7 @@ from typing import IO, Any
 from urllib.parse import urlparse
 
 from smallpond.common import KB, MB, CorruptFile, DataNotFound
+from smallpond.io.arrow.footer import is_damage
 from smallpond.io.url import filesystem_for, path_within
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -83,6 +84,9 @@ def read_warc(path: str, filesystem: Any = None) -> Iterator[WarcRecord]:
         try:
             yield from _records(_decompressed(source), path)
         except (OSError, EOFError, zlib.error) as error:
+            around = isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
+            if around and not is_damage(error):
+                raise
             raise CorruptFile(f"'{path}' cannot be decompressed: {error}") from error
 
 

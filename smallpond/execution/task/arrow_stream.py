@@ -280,6 +280,12 @@ class ArrowStreamTask(ExecSqlQueryMixin, Task):
             logger.warning("%s: process() yielded nothing, so it has no output", self.key)
         return True
 
+    def _begin_again(self) -> None:
+        # The last checkpoint names files that go now: the next attempt starts where this one does.
+        self.runtime_state = None
+        self._send_checkpoint()
+        super()._begin_again()
+
     def _send_checkpoint(self) -> None:
         if self.exec_cq is None:
             return

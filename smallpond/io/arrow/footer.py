@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,6 +111,32 @@ def corrupt_file(path: str, reason: object) -> CorruptFile:
     return error
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of reading is about what is in a file, and not about what is around it.
+
+    Errors of file systems and networks have a number or a kind of their own; Arrow's about the
+    content of a file have neither.
+    """
+    import pyarrow as pa
+
+    if isinstance(error, CorruptFile | pa.ArrowInvalid):
+        return True
+    return type(error) is OSError and error.errno is None
+
+
+@contextmanager
+def damage_named(path: str) -> Iterator[None]:
+    """Reading a file: if it is missing or damaged, the error says which; other errors pass."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise file_missing(path) from error
+    except Exception as error:
+        if isinstance(error, CorruptFile) or not is_damage(error):
+            raise
+        raise corrupt_file(path, error) from error
+
+
 def file_version(path: str, filesystem: Any = None) -> tuple[Any, ...]:
     """What changes when the file changes: its size, and its time or tag."""
     filesystem = filesystem or filesystem_for(path)
@@ -139,19 +166,14 @@ def read_column_statistics(path: str, filesystem: Any = None) -> dict[str, Colum
 
 
 def _metadata(path: str, filesystem: Any) -> Any:
-    import pyarrow as pa
     from pyarrow import parquet
 
     filesystem = filesystem or filesystem_for(path)
-    try:
+    with damage_named(path):
         if filesystem is None:
             return parquet.read_metadata(path)
         with filesystem.open(path_within(filesystem, path), "rb") as file:
             return parquet.read_metadata(file)
-    except FileNotFoundError as error:
-        raise file_missing(path) from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise corrupt_file(path, error) from error
 
 
 def _read_footer(path: str, size: int, filesystem: Any) -> Footer:

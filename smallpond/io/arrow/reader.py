@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from smallpond.common import DEFAULT_BATCH_SIZE, MB, ColumnNotFound, split_into_rows
-from smallpond.io.arrow.footer import corrupt_file, file_missing
+from smallpond.io.arrow.footer import corrupt_file, damage_named
 from smallpond.io.arrow.row_range import RowRange
 from smallpond.io.arrow.types import convert_types_to_large_string, filter_schema
 from smallpond.io.url import filesystem_for, path_within
@@ -115,15 +115,11 @@ def _combined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def open_parquet(path: str, filesystem: Any = None) -> parquet.ParquetFile:
     """Open a file on this machine or behind a URL; a missing or damaged one is a clear error."""
     filesystem = filesystem or filesystem_for(path)
-    try:
+    with damage_named(path):
         if filesystem is None:
             return parquet.ParquetFile(path, buffer_size=READ_BUFFER_BYTES)
         source = filesystem.open(path_within(filesystem, path), "rb")
         return parquet.ParquetFile(source, pre_buffer=True)
-    except FileNotFoundError as error:
-        raise file_missing(path) from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise corrupt_file(path, error) from error
 
 
 def _first_schema(
@@ -177,13 +173,11 @@ def _read_one(path_or_range: str | RowRange, schema: pa.Schema, filesystem: Any)
         _, begin, end = _span(path_or_range, file)
         groups, first_row, last_row = _touched_groups(file, begin, end)
         names = _present(file, schema)
-        try:
+        with damage_named(path):
             if (first_row, last_row) == (begin, end):
                 table = file.read_row_groups(groups, columns=names)
                 return conform(table, schema, path)
             batches = list(_range_batches(file, begin, end, DEFAULT_BATCH_SIZE, names, True))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise corrupt_file(path, error) from error
     batches = [conform(batch, schema, path) for batch in batches]
     return pa.Table.from_batches(batches, schema)
 
@@ -199,11 +193,9 @@ def _decoded_batches(
         with open_parquet(path, filesystem) as file:
             _, begin, end = _span(path_or_range, file)
             names = _present(file, schema)
-            try:
+            with damage_named(path):
                 for batch in _range_batches(file, begin, end, batch_size, names, False):
                     yield conform(batch, schema, path)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise corrupt_file(path, error) from error
 
 
 def _range_batches(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import DEFAULT_BATCH_SIZE, CorruptFile
-from smallpond.io.arrow.footer import file_missing
+from smallpond.io.arrow.footer import file_missing, is_damage
 from smallpond.logical.dataset.base import DataSet
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class ArrowFileDataSet(DataSet):
             except FileNotFoundError as error:
                 raise file_missing(path) from error
             except (pa.ArrowInvalid, OSError) as error:
+                if not is_damage(error):
+                    raise
                 raise CorruptFile(f"'{path}' cannot be read as Arrow IPC: {error}") from error
 
     def to_batch_reader(

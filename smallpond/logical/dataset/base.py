@@ -59,6 +59,10 @@ class DataSet:
     expands_directories = True
     # Whether Python reads the rows, by one core a task, and not DuckDB by all.
     read_by_python = False
+    # Whether only the connection that read the rows knows which were left out.
+    reader_knows_skipped = False
+    # That connection, where whoever read the data set gave none.
+    _reader: duckdb.DuckDBPyConnection | None = None
     # Whether a pattern without a match is an error.
     patterns_must_match = True
     # What names the files or was found out about them, but is not what decides the rows.
@@ -72,6 +76,7 @@ class DataSet:
             "_absolute_paths",
             "_resolved_num_rows",
             "_partitions",
+            "_reader",
         ]
     )
 
@@ -121,11 +126,12 @@ class DataSet:
         twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._partitions = {}
+        twin._reader = None
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
         # Partitions of a data set would be pickled with it, although nobody asks for them there.
-        return self.__dict__ | {"_partitions": {}}
+        return self.__dict__ | {"_partitions": {}, "_reader": None}
 
     def identity_parts(self) -> tuple[Any, ...]:
         """What decides the rows: the settings, and the files with their versions.
@@ -278,7 +284,7 @@ class DataSet:
         conn: duckdb.DuckDBPyConnection | None = None,
     ) -> pa.Table:
         """All rows as an Arrow table, by DuckDB where `conn` is given."""
-        conn = conn or open_connection()
+        conn = self._reading(conn)
         return arrow_table(conn, f"select * from {self.sql_query_fragment(filesystem, conn)}")
 
     def to_batch_reader(
@@ -288,9 +294,23 @@ class DataSet:
         conn: duckdb.DuckDBPyConnection | None = None,
     ) -> pa.RecordBatchReader:
         """All rows as a stream of batches, by DuckDB where `conn` is given."""
-        conn = conn or open_connection()
+        conn = self._reading(conn)
         query = f"select * from {self.sql_query_fragment(filesystem, conn)}"
         return arrow_reader(conn, query, batch_size)
+
+    def _reading(self, conn: duckdb.DuckDBPyConnection | None) -> duckdb.DuckDBPyConnection:
+        """The connection to read with."""
+        if conn is None:
+            conn = open_connection()
+            if self.reader_knows_skipped:
+                self._reader = conn
+        return conn
+
+    def close_reader(self) -> None:
+        """Close the connection that read the rows, once what it left out has been told."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _init_file_partitions(self: Self, npartition: int) -> list[Self]:
         """Empty data sets with this one's settings."""

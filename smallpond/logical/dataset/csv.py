@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from smallpond.common import DEFAULT_BATCH_SIZE, SmallpondError
+from smallpond.common import SmallpondError
 from smallpond.logical.dataset.base import DataSet
 from smallpond.logical.dataset.skipped import Skipped
 from smallpond.logical.dataset.sql import (
@@ -27,7 +27,6 @@ from smallpond.logical.dataset.sql import (
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 SNIFFED_FILES_MAX = 32
 # Bad rows of one file that are remembered; all of them are left out.
@@ -37,7 +36,8 @@ REJECTS_MAX = 10_000
 class CsvDataSet(DataSet):
     """Rows of delimited text."""
 
-    not_identity = DataSet.not_identity | {"_sniffed", "_reader"}
+    not_identity = DataSet.not_identity | {"_sniffed"}
+    reader_knows_skipped = True
 
     def __init__(
         self,
@@ -82,11 +82,6 @@ class CsvDataSet(DataSet):
         self.ignore_errors = ignore_errors
         self.options = dict(options or {})
         self._sniffed: dict[str, Any] | None = None
-        # The connection that read the data set for somebody who gave none: it knows the bad rows.
-        self._reader: duckdb.DuckDBPyConnection | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_reader": None}
 
     @staticmethod
     def merge(datasets: Sequence[DataSet]) -> CsvDataSet:
@@ -179,29 +174,6 @@ class CsvDataSet(DataSet):
         super().reset(paths, root_dir, recursive)
         self._sniffed = kept
         self._reader = None
-
-    def to_arrow_table(
-        self,
-        max_workers: int = 16,
-        filesystem: Any = None,
-        conn: duckdb.DuckDBPyConnection | None = None,
-    ) -> pa.Table:
-        """All rows, by DuckDB."""
-        return super().to_arrow_table(max_workers, filesystem, self._reading(conn))
-
-    def to_batch_reader(
-        self,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        filesystem: Any = None,
-        conn: duckdb.DuckDBPyConnection | None = None,
-    ) -> pa.RecordBatchReader:
-        """All rows in batches, by DuckDB."""
-        return super().to_batch_reader(batch_size, filesystem, self._reading(conn))
-
-    def _reading(self, conn: duckdb.DuckDBPyConnection | None) -> duckdb.DuckDBPyConnection:
-        if conn is None:
-            conn = self._reader = open_connection()
-        return conn
 
     def sql_query_fragment(
         self, filesystem: Any = None, conn: duckdb.DuckDBPyConnection | None = None

@@ -221,7 +221,7 @@ class ParquetDataSet(DataSet):
         return parquet_statistics(self)
 
     def verify(self, deep: bool = False) -> dict[str, str]:
-        """The damaged files with what is wrong; with `deep`, all data is decoded to find out."""
+        """The damaged files with what is wrong; with `deep`, what is read of them is decoded."""
         from smallpond.logical.dataset.statistics import damaged_files
 
         return damaged_files(self, deep)

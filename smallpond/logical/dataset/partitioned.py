@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class PartitionedDataSet(DataSet):
     """Partitions by index; as a whole it is all their rows."""
 
+    reader_knows_skipped = True
+
     def __init__(self, datasets: Sequence[DataSet]) -> None:
         assert len(datasets) > 0, "a partitioned data set needs at least one partition"
         self.datasets = list(datasets)
@@ -44,6 +46,7 @@ class PartitionedDataSet(DataSet):
 
     def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
         """What was left out of any member."""
+        conn = conn or self._reader
         return [part for dataset in self.datasets for part in dataset.skipped(conn)]
 
     @property

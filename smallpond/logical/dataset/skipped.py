@@ -34,8 +34,13 @@ class Skipped:
 
 
 def report_skipped(datasets: Sequence[DataSet], conn: duckdb.DuckDBPyConnection | None) -> int:
-    """Warn of what was left out of the data sets that `conn` has read; returns how much it was."""
+    """Warn of what was left out of the data sets that `conn` has read; returns how much it was.
+
+    Without `conn`, what their own connections know is told, and those are closed.
+    """
     parts = [part for dataset in datasets for part in dataset.skipped(conn)]
+    for dataset in datasets if conn is None else ():
+        dataset.close_reader()
     for part in parts[:LOGGED_MAX]:
         logger.warning("skipped %s", part)
     if len(parts) > LOGGED_MAX:

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from smallpond.common import CorruptFile, DataNotFound
+from smallpond.common import CorruptFile
 from smallpond.io.arrow.footer import (
     ColumnStatistics,
+    Footer,
+    is_damage,
     merged_column,
     read_column_statistics,
     read_footer,
 )
 from smallpond.io.arrow.row_range import RowRange
+from smallpond.logical.dataset.sql import is_plain_name
 
 if TYPE_CHECKING:
     from smallpond.logical.dataset.parquet import ParquetDataSet
@@ -88,11 +91,10 @@ def _columns_of(
 def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
     """The files that cannot be read, with the reason; footers only, or (deep) every page.
 
-    Of a file that the data set has in parts, only those are decoded.
+    Of a file that the data set has in parts, only those are decoded, and only its columns. Errors
+    that say nothing of a file's content are raised: it is missing, or too little memory, a network.
     """
     import pyarrow as pa
-
-    from smallpond.io.arrow.reader import build_batch_reader_from_files
 
     filesystem = dataset._filesystem()
     parts: dict[str, list[RowRange]] = {}
@@ -101,24 +103,17 @@ def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
 
     def damage(path: str) -> str | None:
         try:
-            rows = read_footer(path, filesystem).num_rows
+            footer = read_footer(path, filesystem)
             if deep:
+                rows = footer.num_rows
                 ranges = parts.get(path) or [RowRange(path, 0, rows, 0, rows)]
-                reader = build_batch_reader_from_files(ranges, filesystem=filesystem)
-                decoded = 0
-                for batch in reader:
-                    # DuckDB refuses text that is not UTF-8; Arrow only looks when it is asked.
-                    for column in batch.columns:
-                        if pa.types.is_large_string(column.type):
-                            column.validate(full=True)
-                    decoded += batch.num_rows
-                rows = sum(one.num_rows for one in ranges)
-                if decoded != rows:
-                    return f"'{path}' has {decoded} rows, its footer says {rows}"
-        except CorruptFile as error:
-            return error.reason or str(error)
-        except (DataNotFound, pa.ArrowException, OSError) as error:
-            return str(error)
+                return _damaged_pages(ranges, _columns_read(dataset, footer), filesystem)
+        except pa.ArrowNotImplementedError:
+            return None  # DuckDB may be able to read it.
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            return (error.reason if isinstance(error, CorruptFile) else "") or str(error)
         return None
 
     paths = [*dataset.resolved_paths, *dataset.skipped_files]
@@ -128,3 +123,35 @@ def damaged_files(dataset: ParquetDataSet, deep: bool) -> dict[str, str]:
     with ThreadPoolExecutor(min(threads, len(paths))) as pool:
         found = zip(paths, pool.map(damage, paths), strict=True)
         return {path: reason for path, reason in found if reason is not None}
+
+
+def _columns_read(dataset: ParquetDataSet, footer: Footer) -> list[str] | None:
+    """The columns of one file that the data set reads; None for all, or if only SQL could tell."""
+    wanted = dataset.columns
+    if not wanted or not all(map(is_plain_name, wanted)):
+        return None
+    lower = {name.lower() for name in wanted}
+    return [name for name in footer.schema.names if name.lower() in lower]
+
+
+def _damaged_pages(
+    ranges: list[RowRange], columns: list[str] | None, filesystem: Any
+) -> str | None:
+    """Decode parts of a file; what is wrong if the rows are not as many as its footer says."""
+    from pyarrow import types
+
+    from smallpond.io.arrow.reader import build_batch_reader_from_files
+
+    if columns == []:
+        return None
+    decoded = 0
+    for batch in build_batch_reader_from_files(ranges, columns=columns, filesystem=filesystem):
+        # DuckDB refuses text that is not UTF-8; Arrow only looks when it is asked.
+        for column in batch.columns:
+            if types.is_large_string(column.type):
+                column.validate(full=True)
+        decoded += batch.num_rows
+    rows = sum(one.num_rows for one in ranges)
+    if decoded != rows:
+        return f"'{ranges[0].path}' has {decoded} rows, its footer says {rows}"
+    return None

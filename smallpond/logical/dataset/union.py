@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class UnionDataSet(DataSet):
     """The rows of data sets of different kinds, columns matched by name."""
 
+    reader_knows_skipped = True
+
     def __init__(self, datasets: Sequence[DataSet]) -> None:
         assert len(datasets) > 0, "a union needs at least one data set"
         self.datasets = list(datasets)
@@ -30,6 +32,7 @@ class UnionDataSet(DataSet):
 
     def skipped(self, conn: duckdb.DuckDBPyConnection | None = None) -> list[Skipped]:
         """What was left out of any member."""
+        conn = conn or self._reader
         return [part for dataset in self.datasets for part in dataset.skipped(conn)]
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -153,3 +155,67 @@ def test_statistics_of_a_data_set(tmp_path: Path) -> None:
     assert (half.num_files, half.num_rows) == (1, 50)
     assert (half.columns["i"].minimum, half.columns["i"].maximum) == (0, 99)
     assert abs(half.columns["i"].data_bytes * 4 - found.columns["i"].data_bytes) <= 4
+
+
+@pytest.mark.parametrize("place", ["footer", "file", "pages"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("no answer"),
+        ConnectionError("reset"),
+        OSError(errno.EIO, "the disk fails"),
+        pa.ArrowMemoryError("malloc failed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_around_files_are_no_damage(
+    files: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    """Goal: no sound file is left out, or called damaged, for what is around it. Method: each error
+    where a footer or a file is opened or pages are read. Oracle: that error; nothing is left out.
+    """
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    (files / "bad.parquet").unlink()
+    dataset = ParquetDataSet(str(files / "*.parquet"), ignore_corrupt_files=True)
+    if place == "footer":
+        footer.clear_footer_cache()
+        monkeypatch.setattr(parquet, "read_metadata", fail)
+    else:
+        assert dataset.num_rows == 20
+        owner = parquet if place == "file" else parquet.ParquetFile
+        monkeypatch.setattr(owner, "ParquetFile" if place == "file" else "iter_batches", fail)
+    for read in (dataset.leave_out_damaged_files, lambda: dataset.to_batch_reader().read_all()):
+        with pytest.raises(type(error)) as caught:
+            read()
+        assert type(caught.value) is type(error)
+    assert dataset.skipped_files == {}
+
+
+def test_a_file_that_vanished_is_no_damage(files: Path) -> None:
+    """Goal: what is gone is missed, not left out. Oracle: the kind of error, before and after."""
+    (files / "bad.parquet").unlink()
+    dataset = ParquetDataSet(str(files / "*.parquet"), ignore_corrupt_files=True)
+    assert dataset.num_rows == 20
+    (files / "c.parquet").unlink()
+    for read in (dataset.leave_out_damaged_files, dataset.to_arrow_table):
+        with pytest.raises(DataNotFound, match=r"c\.parquet"):
+            read()
+    assert dataset.skipped_files == {}
+
+
+def test_only_columns_that_are_read_are_checked(tmp_path: Path) -> None:
+    """Goal: damage that nobody reads is none. Oracle: the file, where the column is read."""
+    table = pa.table({"i": range(1000), "s": [f"{row * 7919}" for row in range(1000)]})
+    path = tmp_path / "x.parquet"
+    parquet.write_table(table, path, use_dictionary=False)
+    begin = parquet.read_metadata(path).row_group(0).column(1).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[begin : begin + 60] = b"\xff" * 60
+    path.write_bytes(bytes(data))
+    for columns, damaged in ((["i"], False), (["I"], False), (["i", "s"], True), (None, True)):
+        found = ParquetDataSet(str(path), columns=columns).verify(deep=True)
+        assert list(found) == [str(path)] * damaged
+    assert ParquetDataSet(str(path), columns=["i"]).to_arrow_table().num_rows == 1000

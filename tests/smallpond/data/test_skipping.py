@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from smallpond.common import CorruptFile, OutOfMemory
 from smallpond.execution.task import ExecutionPlan, RuntimeContext, StreamOutput
 from smallpond.logical.dataset import CsvDataSet, DataSet, ParquetDataSet
+from smallpond.logical.dataset.damage import may_be_damage
+from smallpond.logical.dataset.union import UnionDataSet
 from smallpond.logical.node import (
     ArrowBatchNode,
     ArrowComputeNode,
@@ -177,21 +181,144 @@ def test_damaged_pages(
     assert left_out_count(plan) == 2
 
 
+ERRORS_OF_OTHERS = (
+    FileNotFoundError("a file of the user"),
+    FileNotFoundError(errno.ENOENT, "a file of the user"),
+    ConnectionError("a service of the user"),
+    OSError(errno.ENOSPC, "a disk of the user"),
+    OSError("a disk of the user"),
+    pa.ArrowInvalid("a cast of the user"),
+    duckdb.ConversionException("Conversion Error: a query of the user"),
+)
+
+
 def test_sound_files_are_read_once(run_plan: RunPlan, root: Path) -> None:
     """Goal: nobody pays for what is not damaged, nor for errors of other kinds. Method: count the
-    looks at files. Oracle: none.
+    looks at files, while queries and functions fail. Oracle: none.
     """
     (root / "bad.parquet").unlink()
-    looks = []
+    looks: list[int] = []
     ctx = Context()
     data = DataSourceNode(ctx, source(root, "parquet", skip=True))
+
+    def failing(error: Exception) -> Callable[..., Any]:
+        def fail(*args: Any) -> Any:
+            raise error
+
+        return fail
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ParquetDataSet, "verify", lambda *args, **kwargs: looks.append(1) or {})
         run_plan(SqlEngineNode(ctx, (data,), "select * from {0}"))
         query = "select ('x' || i)::int as i from {0}"
         with pytest.raises(AssertionError, match="Conversion"):
             run_plan(SqlEngineNode(ctx, (data,), query), succeeds=False)
+        for error in ERRORS_OF_OTHERS:
+            for kind in (ArrowComputeNode, ArrowBatchNode, PythonScriptNode):
+                node = kind(ctx, (data,), process_func=failing(error))
+                with pytest.raises(AssertionError, match="of the user"):
+                    run_plan(node, succeeds=False)
     assert not looks
+
+
+@pytest.mark.parametrize(
+    ("error", "may_be"),
+    [
+        (duckdb.Error("Invalid Error: don't know what type"), True),
+        (duckdb.IOException('IO Error: Could not read enough bytes from file "x"'), True),
+        (duckdb.InvalidInputException('Invalid Input Error: Failed to read file "x": y'), True),
+        (OSError('Invalid Input Error: Failed to read file "x": Page sizes'), True),
+        (CorruptFile("x"), True),
+        (duckdb.IOException('IO Error: Could not write file "x": No space left on device'), False),
+        (duckdb.IOException('IO Error: Cannot open file "x": Too many open files'), False),
+        (duckdb.IOException('IO Error: No files found that match the pattern "x"'), False),
+        (duckdb.HTTPException('HTTP Error: reading file "x" failed'), False),
+        (duckdb.Error("Invalid Error: TimeoutError: slow\n\nAt:\n  x.py(3): read\n"), False),
+        (
+            duckdb.InvalidInputException(
+                "Invalid Input Error: Python exception occurred while executing the UDF: "
+                'OSError: cannot open file "x"'
+            ),
+            False,
+        ),
+        (duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate"), False),
+        (OSError("Out of Memory Error: failed to allocate"), False),
+        (pa.ArrowMemoryError("malloc failed"), False),
+        (OutOfMemory("no room"), False),
+        *((error, False) for error in ERRORS_OF_OTHERS),
+    ],
+    ids=str,
+)
+def test_which_errors_may_be_damage(error: Exception, may_be: bool) -> None:
+    """Goal: files are looked at only when a reader complains of one. Method: errors as they are, as
+    causes, and beside too little memory. Oracle: the answer.
+    """
+    assert may_be_damage(error) is may_be
+    outer = RuntimeError("failed to run query")
+    outer.__cause__ = error
+    assert may_be_damage(outer) is may_be
+    starved = MemoryError()
+    starved.__context__ = outer
+    assert not may_be_damage(starved)
+
+
+def test_too_little_memory_is_no_damage(
+    run_plan: RunPlan, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: a task that runs out of memory gets more, and leaves out nothing. Method: Arrow's first
+    two readings fail. Oracle: all rows.
+    """
+    (root / "bad.parquet").unlink()
+    left = [1, 1]
+
+    def starve(name: str) -> None:
+        read = getattr(parquet.ParquetFile, name)
+
+        def starved(*args: Any, **kwargs: Any) -> Any:
+            if left:
+                left.pop()
+                raise pa.ArrowMemoryError("malloc failed")
+            return read(*args, **kwargs)
+
+        monkeypatch.setattr(parquet.ParquetFile, name, starved)
+
+    starve("read_row_groups")
+    starve("iter_batches")
+    ctx = Context()
+    data = DataSourceNode(ctx, source(root, "parquet", skip=True))
+    node = ArrowComputeNode(ctx, (data,), process_func=whole_tables, memory_limit=64 << 20)
+    assert run_plan(node).final_output.num_rows == 10
+    assert not left
+
+
+def test_a_run_begun_again_leaves_no_checkpoint(run_plan: RunPlan, pages: Path) -> None:
+    """Goal: the attempt after one that began again does not go on from files that are gone.
+    Method: checkpoints, then damage, then an error of the user. Oracle: sound rows, once each.
+    """
+    runs: list[int] = []
+
+    def process(runtime_ctx: RuntimeContext, readers: list[Any]) -> Any:
+        runs.append(0)
+        for index, batch in enumerate(readers[0]):
+            runs[-1] += batch.num_rows
+            table = pa.Table.from_batches([batch])
+            yield StreamOutput(table, [index], force_checkpoint=True)
+        if len(runs) == 2:
+            raise RuntimeError("once")
+
+    ctx = Context()
+    dataset = ParquetDataSet(str(pages / "*.parquet"), ignore_corrupt_files=True)
+    node = ArrowStreamNode(
+        ctx,
+        (DataSourceNode(ctx, dataset),),
+        process_func=process,
+        streaming_batch_size=700,
+        cpu_limit=1,
+    )
+    rows = run_plan(node, max_fail_count=1).final_output.to_arrow_table()
+    assert 0 < runs[0] < 4000 and runs[1] == runs[-1] == 4000
+    expected = [f"{index} {row * 7919 % 1000003}" for index in (0, 1, 2, 4) for row in range(1000)]
+    assert sorted(rows["s"].to_pylist()) == sorted(expected)
 
 
 def test_rows_left_out_for_arrow(
@@ -204,4 +331,18 @@ def test_rows_left_out_for_arrow(
         plan = run_plan(ArrowComputeNode(ctx, (data,), process_func=whole_tables))
     assert plan.final_output.num_rows == 2
     assert left_out_count(plan) == 1
+    assert "a.csv:3" in caplog.text
+
+
+def test_rows_left_out_of_a_union(
+    run_plan: RunPlan, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Goal: so do those that read a union. Oracle: the log and the metric."""
+    ctx = Context()
+    kinds = ("csv", "parquet")
+    data = DataSourceNode(ctx, UnionDataSet([source(root, kind, skip=True) for kind in kinds]))
+    with caplog.at_level("WARNING"):
+        plan = run_plan(ArrowComputeNode(ctx, (data,), process_func=whole_tables))
+    assert plan.final_output.num_rows == 12
+    assert left_out_count(plan) == 2
     assert "a.csv:3" in caplog.text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import zlib
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from smallpond.common import CorruptFile
+from smallpond.io import warc
 from smallpond.io.warc import http_body, read_warc
 from smallpond.logical.dataset import DataSet, WarcDataSet
 
@@ -101,6 +104,31 @@ def test_truncated_files(tmp_path: Path, form: str) -> None:
     assert list(skipping.skipped_files) == [str(path)]
     if form in ("plain", "gzip by record"):
         assert skipping.to_arrow_table().to_pylist() == EXPECTED
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), OSError(errno.EIO, "broken")])
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_disk_that_fails_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, error: OSError
+) -> None:
+    """Goal: no record is left out for what is around its file. Oracle: the error."""
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise error
+            return super().read(size)
+
+        read1 = read
+
+    path = tmp_path / "x.warc"
+    path.write_bytes(FORMS[form])
+    monkeypatch.setattr(warc, "_open_local", lambda path: Failing(FORMS[form]))
+    dataset = WarcDataSet(str(path), ignore_corrupt_files=True)
+    with pytest.raises(type(error)) as caught:
+        dataset.to_arrow_table()
+    assert type(caught.value) is type(error)
+    assert dataset.skipped_files == {}
 
 
 def test_what_is_no_archive(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +54,38 @@ def test_batches_and_rows(sp: Session) -> None:
     assert [row["a"] for row in df.iter_rows()] == list(range(10))
     with pytest.raises(ValueError, match="choose arrow"):
         next(df.iter_batches(batch_format="lists"))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda df: df.take_all(),
+        lambda df: df.take(5),
+        lambda df: df.to_arrow(),
+        lambda df: df.to_pandas(),
+        lambda df: list(df.iter_rows()),
+    ],
+    ids=["take_all", "take", "to_arrow", "to_pandas", "iter_rows"],
+)
+@pytest.mark.parametrize("files", [1, 2])
+def test_rows_left_out_are_told(
+    sp: Session, tmp_path: Path, caplog: pytest.LogCaptureFixture, read: Any, files: int
+) -> None:
+    """Goal: who reads a source without a task is told, too, which rows are left out; nothing stays
+    open. Method: a file, a union. Oracle: the log, once a row; the data set.
+    """
+    frames = []
+    for index in range(files):
+        (tmp_path / f"{index}.csv").write_text("1\n2\nx\n")
+        path = str(tmp_path / f"{index}.csv")
+        frames.append(sp.read_csv(path, {"i": "BIGINT"}, ignore_errors=True))
+    df = frames[0] if files == 1 else frames[0].union(frames[1])
+    with caplog.at_level("WARNING"):
+        assert len(read(df)) == 2 * files
+    told = [record.getMessage() for record in caplog.records]
+    for index in range(files):
+        assert sum(f"{index}.csv:3: " in line for line in told) == 1
+    assert all(frame.plan.dataset._reader is None for frame in frames)
 
 
 def test_other_libraries(sp: Session, monkeypatch: pytest.MonkeyPatch) -> None:
