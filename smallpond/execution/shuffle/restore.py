@@ -62,6 +62,8 @@ class FileRestorer:
         read = {row[0]: row[1] for row in conn.execute(query).fetchall()}
         lost = any(_PARQUET_TYPES.search(kind) for kind in types.values())
         self.columns: Sequence[str] | None = restoring_columns(types, read) if lost else None
+        # A task's connection forgets the order of rows unless it is told to keep it.
+        conn.execute("SET preserve_insertion_order = true").fetchall()
 
     def write(self, path: str, metadata: Mapping[str, str], target: str, limit: str = "") -> None:
         """One file with its types; `target` may be the file itself."""

@@ -260,8 +260,10 @@ class GroupedPartitionTask(ExecSqlQueryMixin, PartitionProducerTask):
         model = next((one for some in paths for one in some), None)
         if model is None:
             return
-        level = self.file_options()["compression_level"]
-        options: dict[str, Any] = {"COMPRESSION": f"'{self.file_options()['compression']}'"}
+        level, codec = self.file_options()["compression_level"], self.file_options()["compression"]
+        # Arrow's word for it is not DuckDB's.
+        codec = "uncompressed" if codec.upper() == "NONE" else codec
+        options: dict[str, Any] = {"COMPRESSION": f"'{codec}'"}
         options |= {} if level is None else {"COMPRESSION_LEVEL": level}
         options["ROW_GROUP_SIZE"] = self.file_row_group_rows
         restorer = FileRestorer(conn, self._travelling, model, options)

@@ -78,6 +78,10 @@ class ExchangeLowering(Lowering):
         self.notes.append(f"scan: {node!r} is read as {count} partitions")
         return plain(split, count)
 
+    def batchable(self, stage: Stage) -> Stage:
+        """Batches of each partition: in one task, Python code would hold all others up."""
+        return stage
+
     def relational(self, node: RelationalNode) -> Stage:
         """Dispatch by the kind of operation."""
         stages = [self.stage(dep) for dep in node.input_deps]

@@ -17,6 +17,8 @@ from itertools import count
 
 from smallpond.logical.dataset import ParquetDataSet
 from smallpond.logical.node import (
+    ArrowComputeNode,
+    ArrowStreamNode,
     ConsolidateNode,
     DataSinkNode,
     DataSourceNode,
@@ -171,17 +173,15 @@ class Lowering:
         """A query of the published kind: fused with its inputs when nothing speaks against it."""
         stages = [self.stage(dep) for dep in node.input_deps]
         text = Sql.of_template(node.sql_queries[-1])
-        single = len(node.sql_queries) == 1 and is_select(text)
-        if (
-            not single
-            or type(node) not in (SqlEngineNode, FilterNode, MapNode)
-            or not (has_fusable_options(node))
-        ):
-            return self.unfused(node, stages)
+        known = type(node) in (SqlEngineNode, FilterNode, MapNode)
+        single = known and len(node.sql_queries) == 1 and is_select(text)
         if any(stage.count > 1 and stage.free for stage in stages) and not (
-            len(stages) == 1 and is_rowwise(parse_text(text))
+            single and len(stages) == 1 and is_rowwise(parse_text(text))
         ):
+            # What the optimiser alone divided is one table to the query.
             stages = [gathered(stage, self.settings) if stage.free else stage for stage in stages]
+        if not (single and has_fusable_options(node)):
+            return self.unfused(node, stages)
         if max((stage.count for stage in stages), default=1) > 1:
             # A query on one partition must not be evaluated again in each task of the others.
             stages = [cut(one, self.settings) if one.count == 1 else one for one in stages]
@@ -189,19 +189,19 @@ class Lowering:
 
     def unfused(self, node: Node, stages: list[Stage]) -> Stage:
         """The node as it is over finished inputs."""
-        inputs = [ended(stage, self.settings) for stage in stages]
-        if isinstance(node, SqlEngineNode) and all(one.count == 1 for one in stages):
-            inputs = [ended(gathered(one, self.settings), self.settings) for one in stages]
         new = copy.copy(node)
-        new.input_deps = tuple(inputs)
+        new.input_deps = tuple(ended(stage, self.settings) for stage in stages)
         count = max((stage.count for stage in stages), default=1)
         return plain(new, count, free=all(one.free for one in stages) if stages else True)
 
     def other(self, node: Node) -> Stage:
         """Python code, partitions, sinks: the node over its lowered inputs."""
-        stages = [self.stage(dep) for dep in node.input_deps]
+        by_files = isinstance(node, EvenlyDistributedPartitionNode) and not node.partition_by_rows
+        stages = [self.files(dep) if by_files else self.stage(dep) for dep in node.input_deps]
         if getattr(node, "is_row_function", False) and len(stages) == 1:
             stages = [self.spread(stages[0], node)]
+        elif isinstance(node, ArrowComputeNode | ArrowStreamNode):
+            stages = [self.batchable(stage) for stage in stages]
         if isinstance(node, DataSinkNode) and node.type != "manifest":
             stages = [self.as_parquet(stage, node) for stage in stages]
         if isinstance(node, EvenlyDistributedPartitionNode) and node.partition_by_rows:
@@ -211,6 +211,16 @@ class Lowering:
         if isinstance(node, PartitionNode | ConsolidateNode | UnionNode):
             return plain(new, partition_count(new), free=False)
         return lowered
+
+    def files(self, node: Node) -> Stage:
+        """What is dealt by whole files: those of a source are its own."""
+        if isinstance(node, DataSourceNode) and self.finished(node) is None:
+            return plain(node)
+        return self.stage(node)
+
+    def batchable(self, stage: Stage) -> Stage:
+        """What Python code gets in batches: all rows, if the user did not divide them."""
+        return gathered(stage, self.settings) if stage.free else stage
 
     def as_parquet(self, stage: Stage, node: Node) -> Stage:
         """What a sink collects: Parquet files, also of tables in memory and of text files."""

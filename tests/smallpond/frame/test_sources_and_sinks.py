@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,81 @@ def test_web_archives_are_read_by_many_tasks(
             assert len(pond.take(2)) == 2
             assert len(parsed) == len(set(parsed)), "no file is read twice"
             parsed.clear()
+
+
+def write_archives(folder: Path, sizes: Sequence[int]) -> str:
+    """Web archives of so many pages each; the pattern that finds them."""
+    for number, size in enumerate(sizes):
+        pages = [(f"http://{number}.example/{page}", b"page") for page in range(size)]
+        data = b"".join(record("response", url, response(body)) for url, body in pages)
+        (folder / f"{number:02}.warc.gz").write_bytes(gzip.compress(data))
+    return str(folder / "*.warc.gz")
+
+
+COUNT = "select count(*) as n from {0}"
+# Alone in its task, by each reason that a query may have for it.
+ALONE: list[dict[str, Any]] = [{"materialize_in_memory": True}, {"enable_temp_directory": True}]
+
+
+@pytest.mark.parametrize("options", [{}, *ALONE])
+def test_what_the_optimiser_divides_is_one_table_to_sql(
+    make_session: SessionMaker, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Goal: a query sees all rows, unless the user divided them. Method: archives and Parquet, in
+    both lowerings; queries that are fused and that are not. Oracle: the numbers of rows.
+    """
+    archives = write_archives(tmp_path, [1, 2, 3])
+    pq.write_table(pa.table({"v": range(200)}), tmp_path / "t.parquet", row_group_size=50)
+    for mode in ("single", "exchange"):
+        sp = make_session(lowering=mode, num_workers=2, npartitions=2)
+        pond = sp.read_warc(archives)
+        table = sp.read_parquet(str(tmp_path / "t.parquet"))
+
+        def found(query: str, *frames: DataFrame, sp: Session = sp) -> list[Any]:
+            rows = sp.partial_sql(query, *frames, **options).take_all()
+            return [row["n"] for row in rows]
+
+        assert found(COUNT, pond) == [6]
+        assert found(COUNT, table) == [200]
+        assert found("select v as n from {0} order by n desc", table) == [*range(200)][::-1]
+        assert found("select count(*) as n from {0}, {1}", pond, table) == [1200]
+        assert found(COUNT, pond.filter("true", **options)) == [6]
+        pond.compute()
+        assert found(COUNT, pond) == [6]
+        assert sorted(found(COUNT, pond.repartition(3))) == [1, 2, 3]
+        assert found(COUNT, table.repartition(2, by_rows=True)) == [100, 100]
+        both = "select count(*) as n from {0}, {1}"
+        assert found(both, table.repartition(2, by_rows=True), pond) == [600, 600]
+
+
+def test_python_batches_of_web_archives(make_session: SessionMaker, tmp_path: Path) -> None:
+    """Goal: batches are of the whole table, as with Parquet, unless the user divided it; whole
+    files are dealt as they are, though more tasks read them. Oracle: sizes of batches and files.
+    """
+    sizes = [*range(1, 13)]
+    sp = make_session(lowering="single", num_workers=2)
+    pond = sp.read_warc(write_archives(tmp_path, sizes))
+
+    def batches(frame: DataFrame, size: int = 1000) -> list[int]:
+        counts = frame.map_batches(lambda one: pa.table({"n": [one.num_rows]}), batch_size=size)
+        return [row["n"] for row in counts.take_all()]
+
+    assert batches(pond) == batches(pond.map("url")) == [78]
+    assert batches(pond, 50) == [50, 28]
+    assert batches(pond.map(lambda row: {"n": len(row["url"])})) == [78]
+    assert sorted(batches(pond.repartition(12))) == sizes
+    parts = sp.partial_sql(COUNT, pond.repartition(12), materialize_in_memory=True)
+    assert sorted(row["n"] for row in parts.take_all()) == sizes
+
+
+def test_whole_files_are_dealt(sp_both: Session, tmp_path: Path) -> None:
+    """Goal: `repartition` without more deals files, however the plan is lowered. Oracle: the rows
+    of each file."""
+    for number, size in enumerate((10, 20, 300)):
+        pq.write_table(pa.table({"v": range(size)}), tmp_path / f"{number}.parquet")
+    parts = sp_both.read_parquet(str(tmp_path / "*.parquet")).repartition(3)
+    found = sp_both.partial_sql(COUNT, parts).take_all()
+    assert sorted(row["n"] for row in found) == [10, 20, 300]
 
 
 def test_python_reads_much_text(make_session: SessionMaker, tmp_path: Path) -> None:

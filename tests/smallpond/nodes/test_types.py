@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import smallpond
 from smallpond.dataframe import DataFrame
+from smallpond.execution.shuffle.restore import FileRestorer
 from smallpond.execution.task import ExecutionPlan
 from smallpond.logical.dataset import ParquetDataSet
 from smallpond.logical.node import Context, DataSourceNode, HashPartitionNode
@@ -153,3 +156,49 @@ def test_every_type_survives_in_a_named_output(
     assert found == (kinds, rows)
     parts = output.load_partitioned_datasets(npartitions, "part", hive_partitioning=hive)
     assert sum(part.num_rows for part in parts) == len(rows)
+
+
+@pytest.mark.parametrize("compression", [None, "NONE", "snappy", "GZIP", "lz4", "zstd"])
+def test_named_outputs_are_compressed_as_asked(
+    run_plan: RunPlan, file: Path, compression: str | None
+) -> None:
+    """Goal: files that are written again for their types have the compression that was asked for,
+    also none. Oracle: DuckDB's reading of the files.
+    """
+    ctx = Context()
+    node = HashPartitionNode(
+        ctx,
+        (DataSourceNode(ctx, ParquetDataSet([str(file)])),),
+        2,
+        hash_columns=["i"],
+        drop_partition_column=True,
+        parquet_compression=compression,
+        output_name="parts",
+    )
+    output = run_plan(node).get_output("parts")
+    assert isinstance(output, ParquetDataSet)
+    for path in output.resolved_paths:
+        query = f"select distinct compression from parquet_metadata('{path}')"
+        [(found,)] = duckdb.execute(query).fetchall()
+        asked = (compression or "NONE").upper()
+        assert found.removesuffix("_RAW") == asked.replace("NONE", "UNCOMPRESSED")
+
+
+def test_rows_keep_their_order_when_types_are_restored(tmp_path: Path) -> None:
+    """Goal: a file that is written again has its rows where they were. Method: a connection as
+    tasks have it, that forgets the order, with several threads. Oracle: the numbers of the rows.
+    """
+    rows, path = 2_000_000, tmp_path / "part.parquet"
+    uuid = "00000000-0000-0000-0000-000000000000"
+    numbers = pa.array(range(rows), pa.int64())
+    table = pa.table({"i": numbers, "u": pa.repeat(uuid, rows)})
+    pq.write_table(table, path, row_group_size=20_000)
+    with duckdb.connect(config={"threads": 4}) as conn:
+        conn.execute("SET preserve_insertion_order = false").fetchall()
+        types = {"i": "BIGINT", "u": "UUID"}
+        options = {"COMPRESSION": "'zstd'", "ROW_GROUP_SIZE": 20_000}
+        restorer = FileRestorer(conn, types, str(path), options)
+        restorer.write(str(path), {"part": "0"}, str(path))
+        described = conn.execute(f"describe from '{path}'").fetchall()
+    assert {row[0]: row[1] for row in described} == types
+    assert pq.read_table(path, columns=["i"])["i"].combine_chunks() == numbers
