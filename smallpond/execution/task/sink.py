@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from smallpond.execution.task.base import Task
 from smallpond.execution.task.sink_commit import Placement, SinkCommit, place_file
 from smallpond.execution.task.sink_files import source_files
+from smallpond.execution.task.sql_engine import INLINE_ROWS_MAX, small_rows
 
 if TYPE_CHECKING:
     from smallpond.execution.task.context import RuntimeContext
@@ -67,6 +68,14 @@ class DataSinkTask(Task):
     @property
     def allow_speculative_exec(self) -> bool:
         return False
+
+    @property
+    def exec_inline(self) -> bool:
+        """A little data: not worth a process."""
+        inputs = self.input_datasets or []
+        if not inputs or self.retry_count:
+            return False
+        return sum(small_rows(dataset) for dataset in inputs) <= INLINE_ROWS_MAX
 
     @property
     def self_contained_output(self) -> bool:
