@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TaskGroup = list[Task]
+# The tasks of an input by the partitions that they are of, and the dimensions of those.
+Parts = tuple[tuple[str, ...], dict[tuple[PartitionInfo, ...], TaskGroup]]
 FINAL_RESULTS = "FinalResults"
 
 
@@ -273,22 +275,30 @@ class Planner(LogicalPlanVisitor[TaskGroup]):
                 max(task.partition_infos for task in group),
             ),
         )
-        maps = [
-            (group[0].partition_dims, {task.partition_infos: task for task in group})
-            for group in groups
-        ]
+        parts = [None if group is leading else _by_partition(group) for group in groups]
         for main in leading:
-            inputs = []
-            for dims, by_infos in maps:
-                infos = tuple(info for info in main.partition_infos if info.dimension in dims)
-                found = by_infos.get(infos)
-                assert found is not None, (
-                    f"the partition dimensions or npartitions of inputs {node.input_deps} of "
-                    f"{node!r} are not compatible (made at {node.location})\n"
-                    f"  cannot match {main.partition_infos} against any of {by_infos.keys()}"
-                )
-                inputs.append(found)
-            yield inputs, main.partition_infos
+            # After a union several tasks of an input may be of one partition. Each of the leading
+            # input is taken in its turn.
+            yield (
+                [main if one is None else self._part_of(one, main, node) for one in parts],
+                main.partition_infos,
+            )
+
+    def _part_of(self, parts: Parts, main: Task, node: Node) -> Task:
+        """The task of another input that goes with a task of the leading one."""
+        dims, tasks = parts
+        infos = tuple(info for info in main.partition_infos if info.dimension in dims)
+        found = tasks.get(infos, [])
+        assert found, (
+            f"the partition dimensions or npartitions of inputs {node.input_deps} of "
+            f"{node!r} are not compatible (made at {node.location})\n"
+            f"  cannot match {main.partition_infos} against any of {tasks.keys()}"
+        )
+        assert len(found) == 1, (
+            f"{len(found)} tasks of an input of {node!r} (made at {node.location}) are of the same "
+            f"partition {infos}, as those of a union are: partition or consolidate it first"
+        )
+        return found[0]
 
     def _task_per_partition(self, node: Node, depth: int) -> TaskGroup:
         return [
@@ -324,6 +334,13 @@ class Planner(LogicalPlanVisitor[TaskGroup]):
             return firsts
         merged = node.create_merge_task(ctx, firsts, [PartitionInfo()])
         return [node.create_task(ctx, [merged], merged.partition_infos)]
+
+
+def _by_partition(tasks: Sequence[Task]) -> Parts:
+    found: dict[tuple[PartitionInfo, ...], TaskGroup] = defaultdict(list)
+    for task in tasks:
+        found[task.partition_infos].append(task)
+    return tasks[0].partition_dims, found
 
 
 def _only_dimensions(tasks: Sequence[Task], what: str) -> tuple[str, ...]:

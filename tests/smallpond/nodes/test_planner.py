@@ -69,6 +69,25 @@ def test_incompatible_dimensions_are_named(make_ctx: Callable[..., RuntimeContex
         Planner(make_ctx()).create_exec_plan(LogicalPlan(ctx, union))
 
 
+def test_every_side_of_a_union_is_there(
+    run_plan: RunPlan, make_ctx: Callable[..., RuntimeContext]
+) -> None:
+    """Goal: tasks of a union that are of the same partition do not stand for each other (0.15 loses
+    one and doubles the other). Method: a query over a union, alone, beside a broadcast input, and
+    as the input that is looked up. Oracle: the rows; an error where the partner is unclear."""
+    ctx = Context()
+    union = UnionNode(ctx, (numbers(ctx, 1), numbers(ctx, 3)))
+    alone = SqlEngineNode(ctx, (union,), "select item from {0}")
+    assert sorted(rows_of(run_plan(alone))) == [(0,), (0,), (1,), (2,)]
+    parts = UnionNode(ctx, (by_rows(ctx, numbers(ctx, 4), 2, "a"), by_rows(ctx, union, 2, "a")))
+    joined = SqlEngineNode(ctx, (parts, numbers(ctx, 10)), "select {0}.item from {0}, {1}")
+    assert len(rows_of(run_plan(joined))) == 80
+    other = UnionNode(ctx, (numbers(ctx, 1), numbers(ctx, 1)))
+    unclear = SqlEngineNode(ctx, (by_rows(ctx, numbers(ctx, 4), 2, "a"), other), "select 1")
+    with pytest.raises(AssertionError, match="partition or consolidate it first"):
+        Planner(make_ctx()).create_exec_plan(LogicalPlan(ctx, unclear))
+
+
 def test_nested_partitions_and_consolidation(run_plan: RunPlan) -> None:
     """Goal: 2 x 3 partitions, merged back along one dimension. Oracle: counts at both levels."""
     ctx = Context()
