@@ -25,7 +25,9 @@ class MergeDataSetsTask(Task):
         """Has no files to move."""
 
     def run(self) -> bool:
+        from smallpond.logical.dataset import DataSet
+
         datasets = self.input_datasets
         assert datasets, f"empty list of input datasets: {self}"
-        self.dataset = datasets[0] if len(datasets) == 1 else datasets[0].merge(datasets)
+        self.dataset = datasets[0] if len(datasets) == 1 else DataSet.merge(datasets)
         return True

@@ -197,9 +197,12 @@ class CsvDataSet(DataSet):
         arguments |= self.options
         rest = ", ".join(f"{name}={_literal(value)}" for name, value in arguments.items())
         schema = struct_of_strings(found["columns"])
+        # A row that does not fit is left out where its values are looked at: all are, so that the
+        # same rows are left out whatever a query reads.
+        chosen = " where hash(given) is not null" if self.ignore_errors else ""
         return (
             f"( select {self._column_str} from read_csv({self._path_list}, "
-            f"columns={schema}, {rest}) )"
+            f"columns={schema}, {rest}) given{chosen} )"
         )
 
 
