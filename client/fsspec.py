@@ -61,6 +61,12 @@ class FirepondFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self._connected = firepond.connect(url, timeout_s=self.timeout_s)
         return self._connected
 
+    def close(self) -> None:
+        """Ends the connection; the next use makes another one. fsspec keeps instances for ever."""
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            connected.close()
+
     @property
     def fsid(self) -> str:
         return f"{PROTOCOL}-{self.cluster.address}"

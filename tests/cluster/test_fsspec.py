@@ -21,7 +21,7 @@ import pytest
 from fsspec.tests import abstract
 
 from firepond.client.fsspec import FirepondFileSystem
-from tests.fixtures.cluster import TestCluster
+from tests.fixtures.cluster import TestCluster, close_file_systems, wait_until
 
 
 @pytest.fixture
@@ -179,3 +179,23 @@ def test_one_handle_many_threads(files: FirepondFileSystem, folder: str) -> None
     finally:
         sys.setswitchinterval(before)
     assert not wrong
+
+
+def test_a_closed_file_system_connects_again(cluster: TestCluster) -> None:
+    """Goal: an instance that fsspec keeps need not keep its connection. Oracle: no thread that
+    follows routing is left after `close`; the next use works."""
+
+    def followers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if "routing" in thread.name}
+
+    address = cluster.address.removeprefix("firepond://")
+    close_file_systems()
+    before = followers()
+    files = FirepondFileSystem(address=address, skip_instance_cache=True)
+    assert files.exists("/")
+    begun = followers() - before
+    assert begun
+    files.close()
+    wait_until(lambda: not begun & followers(), 20, "routing is followed no more")
+    assert files.exists("/")
+    files.close()

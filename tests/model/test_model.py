@@ -56,14 +56,19 @@ def test_reference_agrees_with_linux(tmp_path: Path) -> None:
     world = LocalWorld(tmp_path)
     old_umask = os.umask(UMASK)
     try:
-        chosen = settings(max_examples=150, stateful_step_count=60, derandomize=True, **COMMON)
-        run_state_machine_as_test(lambda: FileSystemMachine(world), settings=chosen)
+        # What is drawn changes with the code that is loaded: other lengths if one missed something.
+        for steps in (60, 80, 100):
+            chosen = settings(
+                max_examples=150, stateful_step_count=steps, derandomize=True, **COMMON
+            )
+            run_state_machine_as_test(lambda: FileSystemMachine(world), settings=chosen)
+            seldom_done = {name for name in OPERATIONS if world.outcomes[name, "returned"] < 1}
+            seldom_refused = {name for name in OPERATIONS if world.outcomes[name, "refused"] < 1}
+            if not seldom_done and seldom_refused <= NEVER_REFUSED:
+                return
     finally:
         os.umask(old_umask)
-    counts = world.outcomes
-    seldom_done = {name for name in OPERATIONS if counts[name, "returned"] < 1}
-    seldom_refused = {name for name in OPERATIONS if counts[name, "refused"] < 1}
-    assert not seldom_done and seldom_refused <= NEVER_REFUSED, sorted(counts.items())
+    pytest.fail(f"{seldom_done}, {seldom_refused}: {sorted(world.outcomes.items())}")
 
 
 @pytest.mark.timeout(600)
