@@ -104,8 +104,7 @@ def _give_up(draft: Draft, chain: Chain, target: TargetId) -> None:
     others = tuple(one for one in chain.members if one.target != target)
     chain = replace(chain, leaving=kept, preferred=preferred)
     draft.put_chain(transitions.with_members(chain, others))
-    draft.put_target(replace(draft.targets[target], removed=True))
-    draft.locals.pop(target, None)
+    draft.drop_target(target)
     draft.note("target given up", chain=chain.id, target=target)
     draft.evaluate([chain.id])
 
@@ -127,8 +126,7 @@ def accept_loss(draft: Draft, event: AcceptLoss) -> None:
         )
     for other in chain.members:
         if other.target != member.target:
-            draft.put_target(replace(draft.targets[other.target], removed=True))
-            draft.locals.pop(other.target, None)
+            draft.drop_target(other.target)
     draft.locals[member.target] = replace(local, lost_version=NEVER_SERVED)
     only = replace(member, state=PublicState.LAST_SERVING)
     chain = replace(chain, leaving=(), preferred=(member.target,), reordering=False)

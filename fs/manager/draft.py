@@ -93,6 +93,11 @@ class Draft:
             else:
                 yield member, known.get(member.target, NEVER_SERVED)
 
+    def drop_target(self, target: TargetId) -> None:
+        """A target that left its chain: its node removes it."""
+        self.put_target(replace(self.targets[target], removed=True))
+        self.locals.pop(target, None)
+
     def put_table(self, table: Table) -> None:
         """Stores a new edition of a table."""
         assert (table.id, table.version) not in self.tables, "an edition never changes"
@@ -240,8 +245,7 @@ class Draft:
         kept = {member.target for member in after.members}
         for member in before.members:
             if member.target not in kept:
-                self.put_target(replace(self.targets[member.target], removed=True))
-                self.locals.pop(member.target, None)
+                self.drop_target(member.target)
                 self.note("target removed", chain=before.id, target=member.target)
 
     def _note_order(self, before: Chain, after: Chain) -> None:
