@@ -170,8 +170,7 @@ impl<B: Backend> Replica<B> {
 pub(crate) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let ended = task::to_its_end(work).await;
-    ended.map_err(|error| Error::internal(format!("work on a chunk ended: {error}")))?
+    task::to_its_end(work).await?
 }
 
 fn check(standing: &Standing, job: &Job) -> Result<()> {

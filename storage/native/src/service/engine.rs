@@ -30,7 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
-/// How long updates that are under way get to end when the engine stops.
+/// How long blocking work gets to end when the engine stops. Updates that are under way end as at a
+/// crash: their senders try again.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Values that are read from the list of a store in one go.
 const LOAD_COUNT: usize = 4096;

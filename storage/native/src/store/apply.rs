@@ -30,10 +30,7 @@ pub(super) async fn apply(
     rules::check_arguments(&write).map_err(|error| key.describe(error))?;
     let core = Arc::clone(core);
     let applied = task::to_its_end(async move { apply_locked(&core, key, write).await });
-    let applied = applied
-        .await
-        .unwrap_or_else(|error| Err(Error::internal("an update was lost").with("cause", error)));
-    let durable = match applied {
+    let durable = match applied.await.flatten() {
         Ok((state, durable)) => durable.wait().await.map(|()| state),
         Err(error) => Err(error),
     };

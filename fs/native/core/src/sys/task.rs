@@ -3,6 +3,7 @@
 //! Under simulation every task belongs to the machine of the task that started it, and what has a
 //! thread of its own otherwise is a task of that machine, too.
 
+use crate::error::{Error, ErrorKind, Result};
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 use tokio::task::{JoinError, JoinHandle};
@@ -33,8 +34,9 @@ where
 /// and now, for a task costs more than most work that has none; the rest is a task of its own.
 ///
 /// # Errors
-/// When that task panicked, or the runtime ended.
-pub async fn to_its_end<F>(work: F) -> Result<F::Output, JoinError>
+/// `Internal` when that task panicked. `PeerUnreachable` when the runtime ended, as a process that
+/// stops ends it: whoever asked for the work does not know what became of it, as with a crash.
+pub async fn to_its_end<F>(work: F) -> Result<F::Output>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -42,8 +44,15 @@ where
     let mut work = Box::pin(work);
     match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
         Poll::Ready(output) => Ok(output),
-        Poll::Pending => spawn(work).await,
+        Poll::Pending => spawn(work).await.map_err(|error| unfinished(&error)),
     }
+}
+
+fn unfinished(error: &JoinError) -> Error {
+    if error.is_cancelled() {
+        return Error::new(ErrorKind::PeerUnreachable, "the process stopped in the middle of it");
+    }
+    Error::internal(format!("work panicked: {error}"))
 }
 
 /// Runs blocking work on a thread of its own pool.
@@ -126,5 +135,25 @@ mod tests {
         drop(work);
         go.send(()).expect("the work waits");
         ended.await.expect("the work went on");
+    }
+
+    /// Goal: who waits for work of a process that stops is told to try elsewhere, not of a defect.
+    /// Method: end the runtime under work that pauses. Oracle: the kind; a panic stays a defect.
+    #[test]
+    fn work_of_a_runtime_that_ends_may_be_tried_again() {
+        let stopping = runtime("stopping", 1).expect("a thread");
+        let mut work = Box::pin(to_its_end(std::future::pending::<()>()));
+        let polled = stopping
+            .block_on(poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_pending())));
+        assert!(polled);
+        drop(stopping);
+        let waiting = runtime("waiting", 1).expect("a thread");
+        let stopped = waiting.block_on(work).expect_err("nobody does it");
+        assert_eq!(stopped.kind(), ErrorKind::PeerUnreachable);
+        let broken = waiting.block_on(to_its_end(async {
+            tokio::task::yield_now().await;
+            panic!("a defect");
+        }));
+        assert_eq!(broken.expect_err("it panicked").kind(), ErrorKind::Internal);
     }
 }
