@@ -29,6 +29,13 @@ _STORED_AS = (
     (re.compile(r"\bU?HUGEINT\b"), "DECIMAL(38, 0)"),
     (re.compile(r"\b(INTERVAL|BIT|BIGNUM|VARINT|TIME WITH TIME ZONE)\b"), "VARCHAR"),
 )
+# Types that neither Arrow's files nor a stand-in hold. The name of a field may look like one.
+_NOT_STORABLE = re.compile(r"\b(UNION|VARIANT|GEOMETRY)\b", re.IGNORECASE)
+
+
+def is_storable(sql_type: str) -> bool:
+    """Whether values of the type surely survive a shuffle."""
+    return not _NOT_STORABLE.search(sql_type)
 
 
 def storable_type(sql_type: str) -> str:

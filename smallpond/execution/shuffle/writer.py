@@ -23,6 +23,9 @@ GROUP_ROWS_MAX = 512 * 1024
 OPEN_FILES_MAX = 256
 DATA_PAGE_BYTES = 64 * MB
 WRITE_BATCH_ROWS = 16 * 1024
+# What is compressed to learn whether that pays, and the share of the bytes that it must save.
+SAMPLE_BYTES = 4 * MB
+SAVED_SHARE_MIN = 0.1
 
 
 class RunBuffer:
@@ -95,8 +98,30 @@ def with_constant_field(schema: pa.Schema, column: str | None) -> pa.Schema:
     return schema if column is None else schema.append(pa.field(column, pa.uint64()))
 
 
+def paying_compression(rows: pa.RecordBatch) -> str:
+    """LZ4 if it makes some of the rows smaller; random bytes would only cost time."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    count = max(1, rows.num_rows * SAMPLE_BYTES // max(SAMPLE_BYTES, rows.nbytes))
+    sample = pa.Table.from_batches([rows.slice(0, count)])
+
+    def size(compression: str) -> int:
+        target = pa.BufferOutputStream()
+        parquet.write_table(
+            sample, target, compression=compression, use_dictionary=False, write_statistics=False
+        )
+        written: int = target.getvalue().size
+        return written
+
+    return "LZ4" if size("LZ4") < (1 - SAVED_SHARE_MIN) * size("NONE") else "NONE"
+
+
 class GroupedFileWriter(RunBuffer):
-    """One file for all partitions; `bounds[run][p]` is where partition p of a run begins."""
+    """One file for all partitions; `bounds[run][p]` is where partition p of a run begins.
+
+    The file is compressed if that pays for the first rows.
+    """
 
     def __init__(
         self,
@@ -107,28 +132,35 @@ class GroupedFileWriter(RunBuffer):
         *,
         metadata: dict[bytes, bytes],
         partition_column: str | None,
-        compression: str = "LZ4",
     ) -> None:
-        from pyarrow import parquet
-
         super().__init__(npartitions, schema, budget_bytes)
         self.path = path
+        self.metadata = metadata
         self.partition_column = partition_column
         self.bounds: list[list[int]] = []
         self.position = 0
         self.data_bytes = 0
-        self.file: parquet.ParquetWriter = parquet.ParquetWriter(
-            path,
-            with_constant_field(schema, partition_column).with_metadata(metadata),
-            compression=compression,
-            use_dictionary=[partition_column] if partition_column else False,
-            write_statistics=False,
-            data_page_size=DATA_PAGE_BYTES,
-            write_batch_size=WRITE_BATCH_ROWS,
-        )
+        self.file: parquet.ParquetWriter | None = None
 
     def begin_run(self) -> None:
+        self._open()
         self.bounds.append([self.position])
+
+    def _open(self) -> parquet.ParquetWriter:
+        from pyarrow import parquet
+
+        if self.file is None:
+            column = self.partition_column
+            self.file = parquet.ParquetWriter(
+                self.path,
+                with_constant_field(self.schema, column).with_metadata(self.metadata),
+                compression=paying_compression(self.batches[0].rows) if self.batches else "NONE",
+                use_dictionary=[column] if column else False,
+                write_statistics=False,
+                data_page_size=DATA_PAGE_BYTES,
+                write_batch_size=WRITE_BATCH_ROWS,
+            )
+        return self.file
 
     def end_run(self) -> None:
         run = self.bounds[-1]
@@ -138,7 +170,7 @@ class GroupedFileWriter(RunBuffer):
         run = self.bounds[-1]
         run += [self.position] * (partition + 1 - len(run))
         self.data_bytes += table.nbytes
-        self.file.write_table(
+        self._open().write_table(
             with_constant(table, self.partition_column, partition), row_group_size=GROUP_ROWS_MAX
         )
         self.position += table.num_rows
@@ -146,7 +178,7 @@ class GroupedFileWriter(RunBuffer):
     def close(self) -> None:
         """Write the rest and the footer."""
         self.flush()
-        self.file.close()
+        self._open().close()
 
 
 class PartitionFilesWriter(RunBuffer):

@@ -24,7 +24,7 @@ from smallpond.logical.node import (
 )
 from smallpond.logical.optimizer.aggregate import two_phase
 from smallpond.logical.optimizer.exchange_join import ExchangeJoin
-from smallpond.logical.optimizer.lower import Lowering, parse_text
+from smallpond.logical.optimizer.lower import Lowering
 from smallpond.logical.optimizer.ranges import range_exchange
 from smallpond.logical.optimizer.stage import Stage, composed, ended, gathered, plain
 from smallpond.logical.optimizer.syntax import (
@@ -33,7 +33,7 @@ from smallpond.logical.optimizer.syntax import (
     quoted,
     select_list,
 )
-from smallpond.logical.optimizer.template import Sql
+from smallpond.logical.optimizer.template import Sql, parse_text
 from smallpond.logical.relational import (
     AggregateNode,
     DistinctNode,

@@ -42,7 +42,7 @@ from smallpond.logical.optimizer.stage import (
 )
 from smallpond.logical.optimizer.statistics import Statistics
 from smallpond.logical.optimizer.syntax import is_rowwise, query_tree
-from smallpond.logical.optimizer.template import Sql
+from smallpond.logical.optimizer.template import Sql, parse_text
 from smallpond.logical.relational import (
     AggregateNode,
     DistinctNode,
@@ -287,11 +287,6 @@ def sql_options(node: SqlEngineNode) -> dict[str, object]:
 
 def has_fusable_options(node: SqlEngineNode) -> bool:
     return all(getattr(node, name, value) == value for name, value in FUSABLE_DEFAULTS.items())
-
-
-def parse_text(sql: Sql) -> str:
-    """The query with stand-ins for inputs and placeholders, for the parser."""
-    return sql.text([f"t{index}" for index in range(max(sql.inputs(), default=0) + 1)])
 
 
 def is_select(sql: Sql) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from smallpond.logical.node import Node
 from smallpond.logical.optimizer.exchange import ExchangeLowering
 from smallpond.logical.optimizer.graph import nodes_of, users_of, with_inputs
+from smallpond.logical.optimizer.large_orders import LargeOrderLowering, is_large_order
 from smallpond.logical.optimizer.lower import Lowering
 from smallpond.logical.optimizer.rules.common import merged_common
 from smallpond.logical.optimizer.rules.filters import FilterRule
@@ -55,8 +56,7 @@ class Optimizer:
         roots = merged_common(list(nodes), self.notes, self.is_done)
         roots = self.rewrite(roots)
         self.rewritten = roots
-        lowering_class = ExchangeLowering if self.spreads(roots) else Lowering
-        lowering = lowering_class(
+        lowering = self.lowering_class(roots)(
             self.settings, self.statistics, self.schemas, self.done, roots, self.notes
         )
         optimized = [lowering.node(root) for root in roots]
@@ -94,6 +94,17 @@ class Optimizer:
         node = rule.applied(node)
         node = limit_pushed(node, self.notes)
         return pruned_below(node, self.notes)
+
+    def lowering_class(self, roots: Sequence[Node]) -> type[Lowering]:
+        """By exchanges, one task a pipeline, or both."""
+        if self.spreads(roots):
+            return ExchangeLowering
+        pending = [node for node in nodes_of(roots, self.is_done) if not self.is_done(node)]
+        if self.settings.mode == "auto" and any(
+            is_large_order(node, self.statistics, self.schemas, self.settings) for node in pending
+        ):
+            return LargeOrderLowering
+        return Lowering
 
     def spreads(self, roots: Sequence[Node]) -> bool:
         """Whether the work is spread by exchanges."""

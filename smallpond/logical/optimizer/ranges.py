@@ -13,6 +13,8 @@ from dataclasses import replace
 from smallpond.logical.node import ConsolidateNode, ExchangeNode, Node, SqlEngineNode
 from smallpond.logical.optimizer.settings import OptimizerSettings
 from smallpond.logical.optimizer.stage import Stage, cut, ended, plain
+from smallpond.logical.optimizer.syntax import is_rowwise_nested
+from smallpond.logical.optimizer.template import Sql, parse_text, subquery
 
 SAMPLE_ROWS_PER_PARTITION = 1000
 
@@ -20,18 +22,35 @@ SAMPLE_ROWS_PER_PARTITION = 1000
 def range_exchange(
     stage: Stage, node: Node, order: Sequence[str], count: int, settings: OptimizerSettings
 ) -> Stage:
-    """The rows of a stage in `count` ranges of the order."""
-    data = ended(cut(stage, settings), settings)
-    points = split_points(node, data, order, count)
-    return exchanged(node, data, order, points, count)
+    """The rows of a stage in `count` ranges of the order.
+
+    Row-wise steps are done by those who sample and again by those who deal: that costs less than
+    writing the rows twice. Everything else is done once.
+    """
+    if len(stage.inputs) == 1 and not (stage.udfs or stage.options) and is_cheap(stage):
+        query = None if stage.is_plain else stage.statement()
+        data = stage.inputs[0]
+    else:
+        query, data = None, ended(cut(stage, settings), settings)
+    points = split_points(node, data, order, count, query)
+    return exchanged(node, data, order, points, count, query)
 
 
-def split_points(node: Node, data: Node, order: Sequence[str], count: int) -> Node:
-    """A node whose rows cut the data into about equal ranges."""
+def is_cheap(stage: Stage) -> bool:
+    """Whether the stage maps rows one by one."""
+    return stage.is_plain or is_rowwise_nested(parse_text(stage.statement()))
+
+
+def split_points(
+    node: Node, data: Node, order: Sequence[str], count: int, query: Sql | None = None
+) -> Node:
+    """A node whose rows cut the data, or a query over it, into about equal ranges."""
     from smallpond.execution.shuffle.ranges import sort_key_sample_query, split_points_query
 
     rows = SAMPLE_ROWS_PER_PARTITION * count
-    sample = SqlEngineNode(node.ctx, (data,), sort_key_sample_query(list(order), rows=rows))
+    source = "{0}" if query is None else subquery(query).render()
+    text = sort_key_sample_query(list(order), rows, source)
+    sample = SqlEngineNode(node.ctx, (data,), text)
     together = ConsolidateNode(node.ctx, sample, [])
     points = SqlEngineNode(node.ctx, (together,), split_points_query(count))
     for one in (sample, together, points):
@@ -39,8 +58,18 @@ def split_points(node: Node, data: Node, order: Sequence[str], count: int) -> No
     return points
 
 
-def exchanged(node: Node, data: Node, order: Sequence[str], points: Node, count: int) -> Stage:
-    """The data dealt by the ranges between the points."""
-    exchange = ExchangeNode(node.ctx, (data,), count, order_by=list(order), split_points=points)
+def exchanged(
+    node: Node,
+    data: Node,
+    order: Sequence[str],
+    points: Node,
+    count: int,
+    query: Sql | None = None,
+) -> Stage:
+    """The data, or a query over it, dealt by the ranges between the points."""
+    text = None if query is None else query.render()
+    exchange = ExchangeNode(
+        node.ctx, (data,), count, order_by=list(order), split_points=points, query=text
+    )
     exchange.location = node.location
     return replace(plain(exchange, count, ordered=False), origins=(node,))

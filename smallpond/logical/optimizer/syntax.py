@@ -109,15 +109,29 @@ def is_volatile(query: str) -> bool:
 def is_rowwise(query: str) -> bool:
     """Whether the query maps rows one by one: its result on parts is the parts of its result."""
     tree = query_tree(query)
-    if tree is None or tree.get("type") != "SELECT_NODE":
+    return tree is not None and _maps_rows(tree) and tree["from_table"]["type"] == "BASE_TABLE"
+
+
+@lru_cache(maxsize=4096)
+def is_rowwise_nested(query: str) -> bool:
+    """The same for such a query over another in its FROM, and so on."""
+    tree = query_tree(query)
+    while tree is not None and _maps_rows(tree):
+        if tree["from_table"]["type"] == "BASE_TABLE":
+            return True
+        tree = tree["from_table"]["subquery"]["node"]
+    return False
+
+
+def _maps_rows(tree: Tree) -> bool:
+    if tree.get("type") != "SELECT_NODE":
         return False
     if tree["modifiers"] or tree.get("group_expressions") or tree.get("having"):
         return False
     if tree.get("qualify") or tree.get("sample") or tree["cte_map"]["map"]:
         return False
-    if tree["from_table"].get("type") not in ("BASE_TABLE", "SUBQUERY"):
-        return False
-    if tree["from_table"].get("type") == "SUBQUERY":
+    source = tree["from_table"]
+    if source.get("type") not in ("BASE_TABLE", "SUBQUERY") or source.get("sample"):
         return False
     scopes = (tree["select_list"], tree.get("where_clause"))
     for one in trees_inside(list(scopes)):

@@ -147,6 +147,11 @@ def scanned(template: str) -> Sql:
     return Sql(tuple(merged(parts)))
 
 
+def parse_text(sql: Sql) -> str:
+    """The query with stand-ins for inputs and placeholders, for the parser."""
+    return sql.text([f"t{index}" for index in range(max(sql.inputs(), default=0) + 1)])
+
+
 def subquery(sql: Sql) -> Sql:
     """The query in parentheses; the line breaks keep a trailing comment from eating them."""
     return Sql.concat("(\n", sql, "\n)")

@@ -215,6 +215,30 @@ def test_size_decides_between_one_task_and_exchanges(sp: Session) -> None:
     assert "ExchangeNode" in kinds(root)
 
 
+def test_large_orders_are_cut_into_ranges(sp: Session) -> None:
+    """Goal: on one machine, rows that memory cannot hold are put in order by ranges, without being
+    written before they are dealt; everything else stays one task. Oracle: the plan."""
+    table = sp.from_arrow(pa.table({"k": list(range(300_000)), "v": [1] * 300_000}))
+    memory_bytes = 1 << 20
+    frame = table.select("k + v as k, v").filter("k % 2 = 0").sort("k desc")
+    root, optimizer = optimized(frame, mode="auto", memory_bytes=memory_bytes)
+    [exchange] = [node for node in nodes_of([root]) if isinstance(node, ExchangeNode)]
+    assert exchange.query is not None and "k % 2" in exchange.query.replace("(", "")
+    assert any("sampled ranges" in note for note in optimizer.notes)
+    ranges = kinds(optimized(table.random_shuffle(), mode="auto", memory_bytes=memory_bytes)[0])
+    assert ranges.count("ExchangeNode") == 1
+    for other in (
+        table.join(table.select("k", "v as w"), on="k"),
+        table.group_by("k").agg("sum(v) as v").sort("k"),
+        table.sort("k").limit(3),
+    ):
+        assert "ExchangeNode" not in kinds(optimized(other, mode="auto", memory_bytes=1 << 22)[0])
+    after = optimized(
+        table.join(table.map("k, 1 as w"), on="k").sort("k"), mode="auto", memory_bytes=memory_bytes
+    )[0]
+    assert kinds(after).count("ExchangeNode") == 1
+
+
 def test_excluded_nodes_stay(sp: Session) -> None:
     """Goal: the published face: nodes that have run are not rewritten. Oracle: identity."""
     done = sp.from_arrow(T).filter("v > 1")

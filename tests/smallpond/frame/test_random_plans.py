@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import smallpond
 from smallpond.dataframe import DataFrame, Session
+from smallpond.logical.optimizer import large_orders
 from tests.smallpond.frame.oracle import assert_same_bag, expected_rows
 
 ROWS = st.lists(
@@ -90,6 +91,7 @@ STEPS: dict[str, Step] = {
     ),
     "distinct": step(lambda f: f.distinct(), "select distinct * from {q}"),
     "sort": step(lambda f: f.sort("b desc", "a"), "select * from {q}"),
+    "shuffle": step(lambda f: f.random_shuffle(), "select * from {q}"),
     "union": lambda plan, other: Plan(
         plan.frame.union(other.frame),
         f"select * from ({plan.query}) union all select * from ({other.query})",
@@ -144,15 +146,17 @@ def table_of(rows: list[tuple[int, int | None, str]]) -> pa.Table:
     )
 
 
-@pytest.fixture(scope="module", params=["single", "exchange"])
+@pytest.fixture(scope="module", params=["single", "exchange", "orders"])
 def session(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """One session for all plans of a mode."""
-    with tempfile.TemporaryDirectory() as root:
+    """One session for all plans of a mode; in the last, every order counts as a large one."""
+    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
+        if request.param == "orders":
+            patch.setattr(large_orders, "fits_in_memory", lambda *_: False)
         session = smallpond.init(
             data_root=root,
             executor="inprocess",
             progress=False,
-            lowering=request.param,
+            lowering="auto" if request.param == "orders" else request.param,
             npartitions=3,
             max_fail_count=0,
         )

@@ -9,6 +9,7 @@ from smallpond.logical.optimizer.syntax import (
     conjuncts,
     expression_text,
     is_rowwise,
+    is_rowwise_nested,
     is_volatile,
     select_list,
 )
@@ -32,6 +33,8 @@ from smallpond.logical.optimizer.syntax import (
         ("select * from t where a > (select avg(a) from t)", False),
         ("select * from t, u", False),
         ("select * from t union all select * from t", False),
+        ("select * from t tablesample reservoir(5 rows)", False),
+        ("select a from (select a from t where b)", False),
         ("select a,, from t", False),
         ("pivot t on a using sum(b)", False),
     ],
@@ -39,6 +42,23 @@ from smallpond.logical.optimizer.syntax import (
 def test_rowwise(query: str, expected: bool) -> None:
     """Goal: only queries that treat rows one by one may be split. Oracle: what SQL says."""
     assert is_rowwise(query) is expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("select a from t", True),
+        ("select a from (select a + 1 as a from (from t) where b) where a > 2", True),
+        ("select a from (select sum(a) as a from t)", False),
+        ("select a from (select a from t limit 3)", False),
+        ("select a from (select a from t) tablesample reservoir(5 rows)", False),
+        ("select a from (select a from t, u)", False),
+    ],
+)
+def test_rowwise_through_subqueries(query: str, expected: bool) -> None:
+    """Goal: what several row-wise steps make is row-wise, and nothing else. Oracle: what SQL
+    says."""
+    assert is_rowwise_nested(query) is expected
 
 
 def test_volatile() -> None:

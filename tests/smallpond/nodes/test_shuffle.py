@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import defaultdict
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from smallpond.execution.shuffle.keys import partition_expression
+from smallpond.execution.shuffle.scatter import GroupedBatch
 from smallpond.execution.shuffle.writer import GroupedFileWriter
 from smallpond.execution.task import ExecutionPlan, HashPartitionTask, RuntimeContext
 from smallpond.execution.task.grouped_partition import GroupedPartitionTask
@@ -334,6 +338,27 @@ def test_a_lost_row_is_noticed(run_plan: RunPlan, monkeypatch: pytest.MonkeyPatc
     node = HashPartitionNode(ctx, (source(ctx, table_of(90)),), 2, hash_columns=["k"])
     with pytest.raises(AssertionError, match="num output rows"):
         run_plan(SqlEngineNode(ctx, (node,), "select * from {0}"), succeeds=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "wanted"),
+    [
+        (pa.array([os.urandom(100) for _ in range(3_000)]), "UNCOMPRESSED"),
+        (pa.array(["the same words again and again"] * 3_000), "LZ4"),
+        (pa.array([[1, 2, 3]] * 3_000), "LZ4"),
+    ],
+)
+def test_rows_are_compressed_where_it_pays(tmp_path: Path, column: pa.Array, wanted: str) -> None:
+    """Goal: no time is spent on bytes that do not shrink. Oracle: the codec, the rows."""
+    table = pa.table({"c": column})
+    path = str(tmp_path / "f.parquet")
+    writer = GroupedFileWriter(path, 1, table.schema, 1 << 20, metadata={}, partition_column=None)
+    [batch] = table.to_batches()
+    writer.add(GroupedBatch(batch, np.array([0, batch.num_rows])))
+    writer.close()
+    codec = parquet.read_metadata(path).row_group(0).column(0).compression
+    assert codec.startswith(wanted)
+    assert parquet.read_table(path).equals(table)
 
 
 VALUES = [
