@@ -22,7 +22,7 @@ T = pa.table({"k": pa.array(KEYS, pa.int64()), "n": pa.array(range(5_000), pa.in
 @pytest.fixture
 def sp(make_session: SessionMaker, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A session to which every order is a large one."""
-    monkeypatch.setattr(large_orders, "fits_in_memory", lambda *_: False)
+    monkeypatch.setattr(large_orders, "spills_little", lambda *_: False)
     return make_session(npartitions=4)
 
 

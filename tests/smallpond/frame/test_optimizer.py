@@ -218,7 +218,7 @@ def test_size_decides_between_one_task_and_exchanges(sp: Session) -> None:
 def test_large_orders_are_cut_into_ranges(sp: Session) -> None:
     """Goal: on one machine, rows that memory cannot hold are put in order by ranges, without being
     written before they are dealt; everything else stays one task. Oracle: the plan."""
-    table = sp.from_arrow(pa.table({"k": list(range(300_000)), "v": [1] * 300_000}))
+    table = sp.from_arrow(pa.table({"k": list(range(600_000)), "v": [1] * 600_000}))
     memory_bytes = 1 << 20
     frame = table.select("k + v as k, v").filter("k % 2 = 0").sort("k desc")
     root, optimizer = optimized(frame, mode="auto", memory_bytes=memory_bytes)

@@ -151,7 +151,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """One session for all plans of a mode; in the last, every order counts as a large one."""
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patch:
         if request.param == "orders":
-            patch.setattr(large_orders, "fits_in_memory", lambda *_: False)
+            patch.setattr(large_orders, "spills_little", lambda *_: False)
         session = smallpond.init(
             data_root=root,
             executor="inprocess",
