@@ -25,6 +25,8 @@ class Works:
         self.session = session
         self.source = source
         self.limits = limits
+        # Its shuffles take a limit but no folder to spill to.
+        self.shuffle_limits = {k: v for k, v in limits.items() if k == "memory_limit"}
         self.partition_count = max(2, os.cpu_count() or 2) * 4
 
     def read(self, name: str) -> Any:
@@ -32,7 +34,7 @@ class Works:
 
     def sort(self) -> Any:
         rows = self.read("records").repartition(8, by_rows=True).map(f"*, {BUCKET} as bucket")
-        buckets = rows.repartition(8, by="bucket", **self.limits)
+        buckets = rows.repartition(8, by="bucket", **self.shuffle_limits)
         return buckets.partial_sort(by="key", **self.limits)
 
     def wordcount(self) -> Any:
@@ -56,7 +58,7 @@ class Works:
 
     def shuffle(self) -> Any:
         rows = self.read("samples").repartition(self.partition_count, by_rows=True)
-        return rows.random_shuffle(**self.limits)
+        return rows.random_shuffle(**self.shuffle_limits)
 
     def partition(self) -> Any:
         rows = self.read("rows").repartition(self.partition_count, by_rows=True)
