@@ -173,7 +173,7 @@ impl<S: KvStore> MetaService<S> {
     async fn call_apart(&self, caller: Caller, operation: Operation) -> Result<MetaReply> {
         let meta = self.clone();
         let work = task::spawn(async move { ops::dispatch(&meta, &caller, operation).await });
-        work.await.unwrap_or_else(|error| Err(Error::internal(format!("an operation: {error}"))))
+        work.await.unwrap_or_else(|error| Err(task::unfinished(&error)))
     }
 
     /// One turn of the background work: finishes truncations, prunes sessions, collects garbage,

@@ -34,8 +34,7 @@ where
 /// and now, for a task costs more than most work that has none; the rest is a task of its own.
 ///
 /// # Errors
-/// `Internal` when that task panicked. `PeerUnreachable` when the runtime ended, as a process that
-/// stops ends it: whoever asked for the work does not know what became of it, as with a crash.
+/// As `unfinished`.
 pub async fn to_its_end<F>(work: F) -> Result<F::Output>
 where
     F: Future + Send + 'static,
@@ -48,7 +47,10 @@ where
     }
 }
 
-fn unfinished(error: &JoinError) -> Error {
+/// What to tell those who wait for a task that did not end. `Internal` when it panicked.
+/// `PeerUnreachable` when the runtime ended, as a process that stops ends it: whoever asked for the
+/// work does not know what became of it, as with a crash, and tries again.
+pub fn unfinished(error: &JoinError) -> Error {
     if error.is_cancelled() {
         return Error::new(ErrorKind::PeerUnreachable, "the process stopped in the middle of it");
     }

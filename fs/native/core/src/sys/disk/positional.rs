@@ -5,10 +5,10 @@
 
 use super::directory::{Directory, OpenFile, written_bytes};
 use super::{BoxFuture, Disk, DiskFile};
+use crate::Result;
 use crate::buffer::Buffer;
 use crate::payload::Payload;
-use crate::sys::task::spawn_blocking;
-use crate::{Error, Result};
+use crate::sys::task::{spawn_blocking, unfinished};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,9 +124,5 @@ impl DiskFile for PositionalFile {
 }
 
 fn finish(task: tokio::task::JoinHandle<Result<()>>) -> BoxFuture<'static, Result<()>> {
-    Box::pin(async move {
-        task.await.unwrap_or_else(|error| {
-            Err(Error::internal("a disk operation was lost").with("cause", error))
-        })
-    })
+    Box::pin(async move { task.await.unwrap_or_else(|error| Err(unfinished(&error))) })
 }
