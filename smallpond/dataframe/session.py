@@ -60,6 +60,8 @@ class Session(SessionBase):
             capacity = self._get_backend().capacity()
             machines = max(1, len(capacity))
             cpus = max((machine.cpus for machine in capacity), default=cpus)
+            # Ray gives less of a machine than the machine has: a task that asked for more waited.
+            memory = min(memory, max((one.memory_bytes for one in capacity), default=memory))
         return OptimizerSettings(
             cpus=cpus,
             memory_bytes=memory,

@@ -295,6 +295,29 @@ def test_a_session_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
         session.shutdown()
 
 
+SMALL_NODE_SCRIPT = """
+import sys
+import ray
+import smallpond
+
+head = ray.init(address="local", num_cpus=2, _memory=600 << 20, _node_ip_address="127.0.0.1",
+                include_dashboard=False)
+session = smallpond.init(
+    data_root=sys.argv[1], ray_address=head.address_info["gcs_address"], progress=False
+)
+rows = session.from_items(list(range(1000))).repartition(10, by_rows=True).limit(2)
+print("rows:", rows.count())
+session.shutdown()
+"""
+
+
+def test_one_node_with_less_memory_than_its_machine(tmp_path: Path) -> None:
+    """Goal: a plan of one task asks for what the node has, not for what the machine has, and so
+    does not wait for ever. Method: a cluster of one node that offers 600 MiB. Oracle: the rows."""
+    ran = cluster.run_python("-c", SMALL_NODE_SCRIPT, str(tmp_path))
+    assert "rows: 2" in ran.stdout, ran.stderr[-3_000:]
+
+
 def test_an_error_is_not_remembered(tmp_path: Path, ray_cluster: Any) -> None:
     """Goal: computing a frame again after an error tries again (0.15 raised the old error for
     ever). Method: a function that fails until a file is there. Oracle: the error, then the rows."""
