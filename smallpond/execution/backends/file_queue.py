@@ -32,6 +32,7 @@ from smallpond.execution.backends.remote import (
     SCHEDULER_PRESENCE_NAME,
     RemoteExecutor,
 )
+from smallpond.execution.pool import codec
 from smallpond.execution.scheduler.backend import Completion, Machine
 from smallpond.execution.workitem import StopWorkItem, WorkItem, WorkStatus
 
@@ -149,13 +150,9 @@ class FileQueueBackend:
             task = self._submitted.pop(repr(work), None)
             if task is None:
                 return
-            where = f" (made at {task.location})" if task.location else ""
             task.status = WorkStatus.CRASHED
             task.finish_time = time.time()
-            task.exception = SmallpondError(
-                f"Can't pickle task '{task.key}'{where}: {type(error).__name__}: {error}. Please "
-                "check if your function has captured unpicklable objects."
-            )
+            task.exception = codec.unpicklable(task, error)
             self._ended.append(Completion(task, executor.id))
 
     def cancel(self, task: Task) -> None:

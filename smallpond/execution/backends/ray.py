@@ -82,6 +82,7 @@ class RayBackend:
         self._ctx_ref: Any = None
         self._run_attempt: Any = None
         self._attempts: dict[Any, tuple[Task, Machine]] = {}
+        self._unsent: list[Completion] = []
         self._refs: dict[str, Any] = {}
         self._machines: list[Machine] = []
         self._node_ids: dict[str, str] = {}
@@ -141,6 +142,13 @@ class RayBackend:
     def submit(self, task: Task, machine: Machine) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        try:
+            data = codec.tasks_bytes([task])
+        except Exception as error:
+            task.status, task.exception = WorkStatus.CRASHED, codec.unpicklable(task, error)
+            task.finish_time = time.time()
+            self._unsent.append(Completion(task, machine.name))
+            return
         node = NodeAffinitySchedulingStrategy(self._node_ids[machine.name], soft=False)
         reference = self._run_attempt.options(
             name=f"{task.node_id}.{type(task).__name__}",
@@ -148,11 +156,14 @@ class RayBackend:
             num_gpus=task.gpu_limit or None,
             memory=int(task.memory_limit) or None,
             scheduling_strategy=node,
-        ).remote(sys.path, self._ctx_ref, codec.tasks_bytes([task]))
+        ).remote(sys.path, self._ctx_ref, data)
         self._attempts[reference] = (task, machine)
         self._refs[repr(task)] = reference
 
     def poll(self, timeout: float | None) -> list[Completion]:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            return unsent
         if not self._attempts:
             # Nothing runs, so only a new node can change anything.
             time.sleep(IDLE_PAUSE_S if timeout is None else min(timeout, IDLE_PAUSE_S))

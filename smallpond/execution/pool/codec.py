@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,24 @@ def tasks_bytes(tasks: Sequence[Task]) -> bytes:
         one._dataset_ref = None
         bare.append(one)
     return pickle.dumps(([name_of(task) for task in tasks], any_bytes(bare)), protocol=5)
+
+
+def unpicklable(task: Task, error: Exception) -> SmallpondError:
+    """What to tell of a task that cannot travel."""
+    where = f" (made at {task.location})" if task.location else ""
+    # The commonest case: loguru's logger holds open files and locks.
+    hint = (
+        "\nHINT: DO NOT use externally imported loguru logger in your task. "
+        "Please import it within the task."
+        if "loguru" in sys.modules
+        else ""
+    )
+    failure = SmallpondError(
+        f"Can't pickle task '{task.key}'{where}: {type(error).__name__}: {error}. Please check "
+        f"if your function has captured unpicklable objects.{hint}"
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def tasks_names(data: bytes) -> tuple[list[str], bytes]:

@@ -230,20 +230,7 @@ class LocalPool:
                 self._send(member, [task])
             return
         (task,) = tasks
-        where = f" (made at {task.location})" if task.location else ""
-        # The commonest case: loguru's logger holds open files and locks.
-        hint = (
-            "\nHINT: DO NOT use externally imported loguru logger in your task. "
-            "Please import it within the task."
-            if "loguru" in sys.modules
-            else ""
-        )
-        failure = SmallpondError(
-            f"Can't pickle task '{task.key}'{where}: {type(error).__name__}: {error}. Please check "
-            f"if your function has captured unpicklable objects.{hint}"
-        )
-        failure.__cause__ = error
-        self._finish(task, member.name, WorkStatus.CRASHED, failure)
+        self._finish(task, member.name, WorkStatus.CRASHED, codec.unpicklable(task, error))
 
     def _interest_update(self, member: Member) -> None:
         if self._selector is not None and not member.ended:

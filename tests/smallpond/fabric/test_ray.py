@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -277,7 +278,7 @@ def test_mode_ray(tmp_path: Path, ray_cluster: Any, rows_path: str) -> None:
 
 def test_a_session_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
     """Goal: `init(ray_address=...)` runs data frames on the cluster. Method: a shuffle, a count by
-    group, a function of this test, with an error after it that a second frame does not have.
+    group, a function of this test, after one that fails and one that cannot be sent.
     Oracle: the rows; the error's name; the session still works."""
     session = smallpond.init(
         data_root=str(tmp_path), ray_address=ray_cluster.address, progress=False
@@ -289,6 +290,9 @@ def test_a_session_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
         assert {row["k"]: row["n"] for row in counts.take_all()} == dict.fromkeys(range(7), 100)
         with pytest.raises(SmallpondError, match="ZeroDivisionError"):
             items.map(lambda row: {"v": row["v"] / 0}).compute()
+        lock = threading.Lock()
+        with pytest.raises(SmallpondError, match="Can't pickle task"):
+            items.map(lambda row: {"v": lock.locked()}).compute()
         doubled = items.map(lambda row: {"v": row["v"] * 2})
         assert sum(row["v"] for row in doubled.take_all()) == 700 * 699
     finally:
@@ -297,6 +301,7 @@ def test_a_session_on_ray(tmp_path: Path, ray_cluster: Any) -> None:
 
 SMALL_NODE_SCRIPT = """
 import sys
+import threading
 import ray
 import smallpond
 
