@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from smallpond.common import MB
@@ -140,27 +141,25 @@ class GroupedFileWriter(RunBuffer):
         self.bounds: list[list[int]] = []
         self.position = 0
         self.data_bytes = 0
-        self.file: parquet.ParquetWriter | None = None
 
-    def begin_run(self) -> None:
-        self._open()
-        self.bounds.append([self.position])
-
-    def _open(self) -> parquet.ParquetWriter:
+    @cached_property
+    def file(self) -> parquet.ParquetWriter:
+        """Opened by the first run, which is still held then."""
         from pyarrow import parquet
 
-        if self.file is None:
-            column = self.partition_column
-            self.file = parquet.ParquetWriter(
-                self.path,
-                with_constant_field(self.schema, column).with_metadata(self.metadata),
-                compression=paying_compression(self.batches[0].rows) if self.batches else "NONE",
-                use_dictionary=[column] if column else False,
-                write_statistics=False,
-                data_page_size=DATA_PAGE_BYTES,
-                write_batch_size=WRITE_BATCH_ROWS,
-            )
-        return self.file
+        column = self.partition_column
+        return parquet.ParquetWriter(
+            self.path,
+            with_constant_field(self.schema, column).with_metadata(self.metadata),
+            compression=paying_compression(self.batches[0].rows) if self.batches else "NONE",
+            use_dictionary=[column] if column else False,
+            write_statistics=False,
+            data_page_size=DATA_PAGE_BYTES,
+            write_batch_size=WRITE_BATCH_ROWS,
+        )
+
+    def begin_run(self) -> None:
+        self.bounds.append([self.position])
 
     def end_run(self) -> None:
         run = self.bounds[-1]
@@ -170,7 +169,7 @@ class GroupedFileWriter(RunBuffer):
         run = self.bounds[-1]
         run += [self.position] * (partition + 1 - len(run))
         self.data_bytes += table.nbytes
-        self._open().write_table(
+        self.file.write_table(
             with_constant(table, self.partition_column, partition), row_group_size=GROUP_ROWS_MAX
         )
         self.position += table.num_rows
@@ -178,7 +177,7 @@ class GroupedFileWriter(RunBuffer):
     def close(self) -> None:
         """Write the rest and the footer."""
         self.flush()
-        self._open().close()
+        self.file.close()
 
 
 class PartitionFilesWriter(RunBuffer):
