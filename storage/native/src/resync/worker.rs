@@ -15,7 +15,7 @@ use firepond_core::ids::{ChainVersion, ChangeStamp, ChunkId, ChunkVersion, Write
 use firepond_core::payload::Payload;
 use firepond_core::routing::ChainTarget;
 use firepond_core::sys::clock::now;
-use firepond_core::sys::task::scoped;
+use firepond_core::sys::task::{scoped, unfinished};
 use firepond_core::transport::{Reply, Request};
 use firepond_core::wire::storage::{
     ForwardRequest, ResyncBeginReply, ResyncChoice, ResyncControl, ResyncEntry, ResyncPageReply,
@@ -244,6 +244,6 @@ fn ended(result: Option<Result<Result<()>, tokio::task::JoinError>>) -> Result<(
     match result {
         None | Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(error))) => Err(error),
-        Some(Err(error)) => Err(Error::internal(format!("a resync task ended: {error}"))),
+        Some(Err(error)) => Err(unfinished(&error)),
     }
 }
